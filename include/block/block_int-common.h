@@ -1,0 +1,246 @@
+/* SPDX-License-Identifier: MIT */
+/* block_int-common.h: nodes, edges and the driver table, for drivers, filters,
+ * jobs and exports.
+ *
+ * Threads. Everything here is changed by the main thread only ("GS"), on drained
+ * nodes, except the fields marked atomic or with their own lock.
+ *
+ * THE READ LOCK OF THE GRAPH IS bs->in_flight. While a request (or anyone who
+ * called bdrv_inc_in_flight) is counted on a node, that node cannot be
+ * drained; while a node is not drained, none of its edges change. So code in any
+ * thread may follow edges downward from a node on which it is counted, without any
+ * lock; every level counts itself before it goes on. A graph change first drains
+ * the nodes at both ends of every edge it changes. There is no other graph lock,
+ * and nothing is paid on the request path but the counter.
+ *
+ * Order that makes it safe (store-load on both sides, sequentially consistent):
+ *   request: in_flight++, then look at quiesce_counter of its entry point
+ *   drain:   quiesce_counter++, then wait for in_flight == 0
+ * Entry points (BlockBackends, jobs, timers of a driver) check; requests that come
+ * from a parent node do not need to: the parent is counted.
+ */
+#ifndef LIVEBLK_BLOCK_INT_COMMON_H
+#define LIVEBLK_BLOCK_INT_COMMON_H
+
+#include <pthread.h>
+#include "block/block-common.h"
+
+typedef enum BlockDriverKind {
+    BLOCK_DRIVER_PROTOCOL,      /* where bytes live: file, nbd, null */
+    BLOCK_DRIVER_FORMAT,        /* how bytes are laid out: raw, qcow2 */
+    BLOCK_DRIVER_FILTER,        /* shows its one FILTERED child's data */
+} BlockDriverKind;
+
+typedef struct BDRVReopenState {
+    BlockDriverState *bs;
+    int flags;                          /* new open flags */
+    const BlockdevOptions *opts;        /* new options, complete */
+    QDict *options;                     /* the same, as a dictionary, owned by the queue */
+    void *opaque;                       /* the driver's, from prepare to commit/abort */
+} BDRVReopenState;
+
+/* A driver is one static const table. NULL has the meaning written beside the
+ * field. Control functions run in the main thread in a coroutine; I/O functions
+ * in the request's thread, in a coroutine, several at once. The wrappers in
+ * src/io check arguments and results for all drivers: offset and bytes are within
+ * the node, aligned to request_alignment, and no larger than the limits; FUA
+ * reaches only drivers that name it in supported_write_flags. */
+struct BlockDriver {
+    const char *format_name;
+    BlockDriverKind kind;
+    size_t instance_size;               /* bs->opaque, zeroed before open */
+    BlockdevDriver schema_driver;       /* BLOCKDEV_DRIVER__MAX: internal, not in the schema */
+    const char *protocol_name;          /* "file", "nbd": prefix of file names; NULL: none */
+    bool supports_backing;
+    bool has_variable_length;           /* length may change behind our back: ask each time */
+    BdrvRequestFlags supported_write_flags, supported_zero_flags;
+
+    /* ---- control ---- */
+    /* Open @bs with @opts (already checked against the schema). Children are opened
+     * with bdrv_co_open_child(). On failure undo everything; children attached so far
+     * are detached by the caller. NULL: attach the "file" option's child, as a filter
+     * or as DATA|PRIMARY. Internal drivers get opts == NULL. */
+    int coroutine_fn (*co_open)(BlockDriverState *bs, const BlockdevOptions *opts,
+                                int flags, Error **errp);
+    /* Write back and free; children are detached by the caller afterwards. No request
+     * is in flight. NULL: nothing. */
+    void coroutine_fn (*co_close)(BlockDriverState *bs);
+    /* Transactional reopen. NULL prepare: only generic options may change. */
+    int coroutine_fn (*co_reopen_prepare)(BDRVReopenState *state, Error **errp);
+    void coroutine_fn (*co_reopen_commit)(BDRVReopenState *state);
+    void coroutine_fn (*co_reopen_abort)(BDRVReopenState *state);
+    /* What the child needs, given what the parents need. NULL: bdrv_default_perms. */
+    void (*child_perm)(BlockDriverState *bs, BdrvChild *c, BdrvChildRole role,
+                       BlockReopenQueue *queue, uint64_t perm, uint64_t shared,
+                       uint64_t *nperm, uint64_t *nshared);
+    /* Asked before cumulative permissions of @bs change; may refuse (file locks).
+     * set: they are now these; abort: the check is void. NULL: always fine. */
+    int (*check_perm)(BlockDriverState *bs, uint64_t perm, uint64_t shared, Error **errp);
+    void (*set_perm)(BlockDriverState *bs, uint64_t perm, uint64_t shared);
+    void (*abort_perm_update)(BlockDriverState *bs);
+    /* Fill *bl beyond what was inherited from the children. NULL: inherited. */
+    void (*refresh_limits)(BlockDriverState *bs, BlockLimits *bl);
+    /* Set bs->exact_filename (plain name that reopens the node) or leave it empty. */
+    void (*refresh_filename)(BlockDriverState *bs);
+    /* 0..100: how sure the driver is that @buf (the first @len bytes) is its format.
+     * NULL: never probed. */
+    int (*probe)(const uint8_t *buf, size_t len, const char *filename);
+    /* Create an image (blockdev-create). NULL: "Driver does not support blockdev-create". */
+    int coroutine_fn (*co_create)(BlockdevCreateOptions *opts, Error **errp);
+    int (*get_info)(BlockDriverState *bs, BlockDriverInfo *info);       /* NULL: filter: child's; else -ENOTSUP */
+    ImageInfoSpecific *(*get_specific_info)(BlockDriverState *bs, Error **errp);  /* NULL: none */
+    /* Record a new backing file string and format in the header; NULL strings remove. */
+    int coroutine_fn (*co_change_backing_file)(BlockDriverState *bs, const char *backing_file,
+                                               const char *backing_fmt, Error **errp);
+    /* Does @to_replace show the same data by construction? NULL: filters ask the child. */
+    bool (*recurse_can_replace)(BlockDriverState *bs, BlockDriverState *to_replace);
+    /* The node's home context changes; drained, main thread. NULL: nothing to move. */
+    void (*detach_aio_context)(BlockDriverState *bs);
+    void (*attach_aio_context)(BlockDriverState *bs, AioContext *ctx);
+    /* The driver's own activity (timers, background work) must stop / may go on. Called
+     * once per drain, before waiting. NULL: there is none. */
+    void (*drain_begin)(BlockDriverState *bs);
+    void (*drain_end)(BlockDriverState *bs);
+
+    /* ---- I/O; on a filter NULL passes on to the FILTERED child ---- */
+    int coroutine_fn (*co_preadv)(BlockDriverState *bs, int64_t offset, int64_t bytes,
+                                  QEMUIOVector *qiov, size_t qiov_offset, BdrvRequestFlags flags);
+    int coroutine_fn (*co_pwritev)(BlockDriverState *bs, int64_t offset, int64_t bytes,
+                                   QEMUIOVector *qiov, size_t qiov_offset, BdrvRequestFlags flags);
+    int coroutine_fn (*co_pwritev_compressed)(BlockDriverState *bs, int64_t offset, int64_t bytes,
+                                              QEMUIOVector *qiov, size_t qiov_offset);
+    /* -ENOTSUP: the wrapper writes zero buffers (unless NO_FALLBACK). NULL: -ENOTSUP. */
+    int coroutine_fn (*co_pwrite_zeroes)(BlockDriverState *bs, int64_t offset, int64_t bytes,
+                                         BdrvRequestFlags flags);
+    int coroutine_fn (*co_pdiscard)(BlockDriverState *bs, int64_t offset, int64_t bytes); /* NULL: success, nothing */
+    /* Write this node's own caches to its children, or the protocol's data to stable
+     * storage. The wrapper then flushes the children. NULL: nothing of its own. */
+    int coroutine_fn (*co_flush)(BlockDriverState *bs);
+    /* @exact: fail unless the length is exactly @offset. @prealloc: how new space is made. */
+    int coroutine_fn (*co_truncate)(BlockDriverState *bs, int64_t offset, bool exact,
+                                    PreallocMode prealloc, BdrvRequestFlags flags, Error **errp);
+    int64_t coroutine_fn (*co_getlength)(BlockDriverState *bs);         /* bytes or -errno */
+    int64_t coroutine_fn (*co_get_allocated_file_size)(BlockDriverState *bs); /* NULL: sum of the storage children */
+    /* One extent that begins at @offset, at most @bytes; *pnum its length. Without
+     * @want_zero the caller only cares for ALLOCATED: be quick. NULL: DATA|ALLOCATED. */
+    int coroutine_fn (*co_block_status)(BlockDriverState *bs, bool want_zero, int64_t offset,
+                                        int64_t bytes, int64_t *pnum, int64_t *map,
+                                        BlockDriverState **file);
+    /* Copy without passing through memory; called on the destination's protocol node.
+     * NULL: -ENOTSUP. */
+    int coroutine_fn (*co_copy_range)(BlockDriverState *src, int64_t src_offset,
+                                      BlockDriverState *dst, int64_t dst_offset,
+                                      int64_t bytes, BdrvRequestFlags flags);
+};
+
+/* How a kind of parent behaves towards its child. All GS. */
+struct BdrvChildClass {
+    bool parent_is_bds;         /* opaque is a BlockDriverState */
+    bool stay_at_node;          /* bdrv_replace_node() leaves this edge where it is */
+    /* "node 'x'", "block device 'y'", "export 'z'", "mirror job 'w'"; the caller frees. */
+    char *(*get_parent_desc)(BdrvChild *child);
+    void (*attach)(BdrvChild *child);
+    void (*detach)(BdrvChild *child);
+    /* Send no new requests; called with child->bs about to be drained. poll: true
+     * while requests from this parent are still on their way. NULL: nothing. */
+    void (*drained_begin)(BdrvChild *child);
+    bool (*drained_poll)(BdrvChild *child);
+    void (*drained_end)(BdrvChild *child);
+    /* The child was replaced under a parent that stores its name (backing string). */
+    int coroutine_fn (*co_update_filename)(BdrvChild *child, BlockDriverState *new_child,
+                                           const char *filename, Error **errp);
+    /* May the child move to @ctx? Register what to do with @tran. NULL: no. */
+    bool (*change_aio_ctx)(BdrvChild *child, AioContext *ctx, GHashTable *visited,
+                           Transaction *tran, Error **errp);
+    void (*resize)(BdrvChild *child);       /* the child's length changed */
+};
+extern LIVEBLK_PUBLIC const BdrvChildClass child_of_bds;
+
+struct BdrvChild {
+    BlockDriverState *bs;
+    char *name;                         /* "file", "backing", "root" ... */
+    const BdrvChildClass *klass;
+    BdrvChildRole role;
+    void *opaque;                       /* the parent; a BlockDriverState with child_of_bds */
+    uint64_t perm, shared_perm;         /* atomic relaxed for readers in other threads */
+    bool quiesced_parent;               /* drained_begin was called for bs's drain */
+    LIST_ENTRY(BdrvChild) next;         /* parent node's list of children */
+    LIST_ENTRY(BdrvChild) next_parent;  /* bs's list of parents */
+};
+
+/* A range of a node in use by a request. In the tree of its node from begin to end. */
+typedef struct BdrvTrackedRequest BdrvTrackedRequest;
+
+/* Told of every change of contents after the write reached the node's driver and
+ * before it is acknowledged to anybody. Registered and removed by the main thread on
+ * a drained node; called in any thread. */
+typedef struct BdrvWriteObserver BdrvWriteObserver;
+struct BdrvWriteObserver {
+    void (*written)(BdrvWriteObserver *obs, int64_t offset, int64_t bytes);
+    void (*resized)(BdrvWriteObserver *obs, int64_t length_bytes);   /* drained; may be NULL */
+    LIST_ENTRY(BdrvWriteObserver) link;
+};
+
+typedef struct BdrvAioNotifier BdrvAioNotifier;
+
+struct BlockDriverState {
+    /* ---- identity; GS, constant while requests run ---- */
+    const BlockDriver *drv;             /* NULL: closed */
+    void *opaque;                       /* the driver's state */
+    char node_name[32];
+    int refcnt;                         /* GS */
+    bool monitor_owned;                 /* blockdev-add holds a reference */
+    bool implicit;                      /* inserted by a job without a name given: hidden from queries */
+    bool probed;                        /* format was guessed: raw must guard its first sector */
+    bool force_share;
+    int open_flags;
+    bool read_only;
+    char *filename;                     /* for people: plain name, or json:{...} */
+    char *exact_filename;               /* plain name that opens the same, or "" */
+    char *backing_file, *backing_format;/* as the header has them; or NULL */
+    char *auto_backing_file;            /* what would be opened for them */
+    QDict *options;                     /* as asked for, nested, complete enough to open it again */
+    BlockdevDetectZeroesOptions detect_zeroes;
+    BlockLimits bl;
+    BdrvRequestFlags supported_write_flags, supported_zero_flags;
+
+    /* ---- the graph; GS, drained ---- */
+    BdrvChild *file, *backing;          /* shortcuts into children; NULL */
+    LIST_HEAD(, BdrvChild) children;
+    LIST_HEAD(, BdrvChild) parents;
+    AioContext *aio_context;            /* home */
+    LIST_HEAD(, BdrvAioNotifier) aio_notifiers;
+    TAILQ_ENTRY(BlockDriverState) node_list;      /* named nodes, in order of creation */
+    TAILQ_ENTRY(BlockDriverState) all_list;
+    TAILQ_ENTRY(BlockDriverState) monitor_list;
+    char *closing;                      /* being closed */
+
+    /* ---- drain ---- */
+    int quiesce_counter;                /* atomic; written GS */
+    unsigned in_flight;                 /* atomic; any thread */
+
+    /* ---- the request path; see src/io/ ---- */
+    pthread_mutex_t reqs_lock;          /* over the tree and the waiters; held for instants */
+    struct RangeTree *tracked;          /* requests in flight that others may collide with */
+    unsigned serialising_in_flight;     /* atomic */
+    int64_t total_bytes;                /* atomic; length of the node */
+    LIST_HEAD(, BdrvWriteObserver) write_observers;
+    LIST_HEAD(, BdrvDirtyBitmap) dirty_bitmaps;   /* GS */
+    uint64_t write_threshold_offset;    /* atomic; 0: off */
+    uint64_t wr_highest_offset;         /* atomic */
+    unsigned write_gen, flushed_gen;    /* atomic: a flush with nothing new to write is free */
+    bool flush_in_progress;
+    pthread_mutex_t flush_lock;
+    CoQueue flush_queue;
+};
+
+static inline void *bdrv_child_parent_bs(const BdrvChild *c)
+{
+    return c->klass->parent_is_bds ? c->opaque : NULL;
+}
+
+/* Register a driver; called by each driver's constructor-free init in
+ * bdrv_init() (src/drivers/drivers.c lists them all). */
+LIVEBLK_PUBLIC void bdrv_register(const BlockDriver *drv);
+
+#endif
