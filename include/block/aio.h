@@ -60,6 +60,9 @@ LIVEBLK_PUBLIC void aio_context_unref(AioContext *ctx);
  * in a coroutine, runs the main loop when called outside (outermost edge only).
  * @cond is evaluated again after each aio_wait_kick() and each loop turn. */
 LIVEBLK_PUBLIC void aio_wait_while(bool (*cond)(void *opaque), void *opaque);
+/* Run @entry(@opaque) in a coroutine of the main context to its end: at once when called
+ * in a coroutine, else by running the main loop (outermost edge only). */
+LIVEBLK_PUBLIC void aio_co_run(CoroutineEntry *entry, void *opaque);
 /* What a waiter waits for may have changed. Any thread; cheap when nobody waits. */
 LIVEBLK_PUBLIC void aio_wait_kick(void);
 

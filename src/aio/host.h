@@ -120,6 +120,9 @@ extern const HostOps *host_ops;
 extern const HostOps host_ops_uring, host_ops_threads;
 /* Called before aio_init_main(): use @ops whatever is asked for there. */
 void host_register(const HostOps *ops);
+/* Choose the implementation, see aio_init_main(). */
+int host_select(const char *name, Error **errp);
+void host_unselect(void);
 /* True if io_uring works here (kernel, seccomp, limits). */
 bool host_uring_available(void);
 
