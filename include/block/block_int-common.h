@@ -43,8 +43,10 @@ typedef struct BDRVReopenState {
  * field. Control functions run in the main thread in a coroutine; I/O functions
  * in the request's thread, in a coroutine, several at once. The wrappers in
  * src/io check arguments and results for all drivers: offset and bytes are within
- * the node, aligned to request_alignment, and no larger than the limits; FUA
- * reaches only drivers that name it in supported_write_flags. */
+ * the node (rounded up to request_alignment; with RESIZE, writes may lie beyond),
+ * aligned to request_alignment, and no larger than the limits; FUA reaches only
+ * drivers that name it in supported_write_flags. PREFETCH reads, where @qiov may be
+ * NULL, reach only filters that have a co_preadv; elsewhere they do nothing. */
 struct BlockDriver {
     const char *format_name;
     BlockDriverKind kind;
@@ -122,12 +124,14 @@ struct BlockDriver {
     int64_t coroutine_fn (*co_getlength)(BlockDriverState *bs);         /* bytes or -errno */
     int64_t coroutine_fn (*co_get_allocated_file_size)(BlockDriverState *bs); /* NULL: sum of the storage children */
     /* One extent that begins at @offset, at most @bytes; *pnum its length. Without
-     * @want_zero the caller only cares for ALLOCATED: be quick. NULL: DATA|ALLOCATED. */
+     * @want_zero the caller only cares for ALLOCATED: be quick. NULL: DATA|ALLOCATED.
+     * RECURSE (with OFFSET_VALID): *file is asked for more: whether data there is zero, and
+     * without DATA and ZERO, for either. */
     int coroutine_fn (*co_block_status)(BlockDriverState *bs, bool want_zero, int64_t offset,
                                         int64_t bytes, int64_t *pnum, int64_t *map,
                                         BlockDriverState **file);
-    /* Copy without passing through memory; called on the destination's protocol node.
-     * NULL: -ENOTSUP. */
+    /* Copy without passing through memory, from @src, which is always a protocol's node, to
+     * @dst of this driver. NULL: filters pass on, else -ENOTSUP. */
     int coroutine_fn (*co_copy_range)(BlockDriverState *src, int64_t src_offset,
                                       BlockDriverState *dst, int64_t dst_offset,
                                       int64_t bytes, BdrvRequestFlags flags);
@@ -177,7 +181,7 @@ typedef struct BdrvTrackedRequest BdrvTrackedRequest;
 typedef struct BdrvWriteObserver BdrvWriteObserver;
 struct BdrvWriteObserver {
     void (*written)(BdrvWriteObserver *obs, int64_t offset, int64_t bytes);
-    void (*resized)(BdrvWriteObserver *obs, int64_t length_bytes);   /* drained; may be NULL */
+    void (*resized)(BdrvWriteObserver *obs, int64_t length_bytes);   /* may be NULL */
     LIST_ENTRY(BdrvWriteObserver) link;
 };
 
@@ -217,20 +221,26 @@ struct BlockDriverState {
 
     /* ---- drain ---- */
     int quiesce_counter;                /* atomic; written GS */
-    unsigned in_flight;                 /* atomic; any thread */
+    /* atomic; any thread. Low half: all that are counted here; high half: those of them
+     * that are requests without a record (see `tracking`). 0: nothing is in flight. */
+    uint64_t in_flight;
 
-    /* ---- the request path; see src/io/ ---- */
-    pthread_mutex_t reqs_lock;          /* over the tree and the waiters; held for instants */
-    struct RangeTree *tracked;          /* requests in flight that others may collide with */
-    unsigned serialising_in_flight;     /* atomic */
-    int64_t total_bytes;                /* atomic; length of the node */
+    /* ---- the request path; see src/io/request.c; made by bdrv_io_init() ---- */
+    unsigned tracking;                  /* atomic; requests must record themselves */
+    unsigned unflushed;                 /* atomic; contents changed since the last flush began */
+    int64_t total_bytes;                /* atomic; length of the node, a multiple of 512 */
+    pthread_mutex_t reqs_lock;          /* over the five below; held for instants */
+    BdrvTrackedRequest *reqs_root;      /* tree of the records */
+    uint64_t reqs_sequence;             /* of the next record */
+    unsigned reqs_quiet;                /* records made since the last serialising one */
+    unsigned serialising_in_flight;
+    CoQueue unrecorded_queue;           /* waits until requests without a record are gone */
     LIST_HEAD(, BdrvWriteObserver) write_observers;
     LIST_HEAD(, BdrvDirtyBitmap) dirty_bitmaps;   /* GS */
     uint64_t write_threshold_offset;    /* atomic; 0: off */
     uint64_t wr_highest_offset;         /* atomic */
-    unsigned write_gen, flushed_gen;    /* atomic: a flush with nothing new to write is free */
+    pthread_mutex_t flush_lock;         /* over the two below; held for instants */
     bool flush_in_progress;
-    pthread_mutex_t flush_lock;
     CoQueue flush_queue;
 };
 
@@ -238,6 +248,18 @@ static inline void *bdrv_child_parent_bs(const BdrvChild *c)
 {
     return c->klass->parent_is_bds ? c->opaque : NULL;
 }
+
+/* The request path's part of a node: made with the node, freed with it. GS */
+void bdrv_io_init(BlockDriverState *bs);
+void bdrv_io_destroy(BlockDriverState *bs);
+/* Ask the driver for the length again: after open, reopen, and where it may have changed.
+ * Sets bs->total_bytes. 0 or -errno. */
+LIVEBLK_PUBLIC int coroutine_fn bdrv_co_refresh_length(BlockDriverState *bs);
+/* For BlockDriver.co_copy_range of a driver that passes on: copy from @src (a node that
+ * stores, as that function was given) to a child. */
+LIVEBLK_PUBLIC int coroutine_fn bdrv_co_copy_range_to(BlockDriverState *src, int64_t src_offset,
+                                                      BdrvChild *dst, int64_t dst_offset,
+                                                      int64_t bytes, BdrvRequestFlags flags);
 
 /* Register a driver; called by each driver's constructor-free init in
  * bdrv_init() (src/drivers/drivers.c lists them all). */
