@@ -43,11 +43,6 @@ LIVEBLK_PUBLIC BdrvChild *coroutine_fn bdrv_co_open_child(BlockDriverState *pare
 LIVEBLK_PUBLIC void bdrv_set_backing_hint(BlockDriverState *bs, const char *file, const char *fmt);
 LIVEBLK_PUBLIC void bdrv_ref(BlockDriverState *bs);
 LIVEBLK_PUBLIC void bdrv_unref(BlockDriverState *bs);   /* the last one closes: may suspend */
-/* Reopen several nodes with new options, all or none. @options: complete, each owned. */
-typedef struct BdrvReopenItem { BlockDriverState *bs; QDict *options; } BdrvReopenItem;
-LIVEBLK_PUBLIC int bdrv_reopen_multiple(BdrvReopenItem *items, int n, Error **errp);
-/* Only the read-only state changes. */
-LIVEBLK_PUBLIC int bdrv_reopen_set_read_only(BlockDriverState *bs, bool read_only, Error **errp);
 
 /* ---- finding; GS ---- */
 LIVEBLK_PUBLIC BlockDriverState *bdrv_find_node(const char *node_name);
@@ -58,7 +53,14 @@ LIVEBLK_PUBLIC BlockDriverState *bdrv_next_monitor_owned(BlockDriverState *bs);
 LIVEBLK_PUBLIC const BlockDriver *bdrv_find_format(const char *format_name);
 LIVEBLK_PUBLIC const BlockDriver *bdrv_next_driver(const BlockDriver *drv);
 LIVEBLK_PUBLIC const char *bdrv_get_node_name(const BlockDriverState *bs);
+LIVEBLK_PUBLIC const char *bdrv_get_device_name(const BlockDriverState *bs);      /* "" if none */
 LIVEBLK_PUBLIC const char *bdrv_get_device_or_node_name(const BlockDriverState *bs);
+/* The backend layer tells how devices are found by name, and named. */
+void bdrv_set_device_lookup(BlockDriverState *(*by_name)(const char *name),
+                            const char *(*name_of)(const BlockDriverState *bs));
+LIVEBLK_PUBLIC BlockDriverState *bdrv_next_all_states(BlockDriverState *bs);       /* all nodes; NULL: first */
+/* Take back what bdrv_set_monitor_owned() gave: drops the reference. */
+LIVEBLK_PUBLIC void bdrv_release_monitor(BlockDriverState *bs);
 LIVEBLK_PUBLIC BlockDriverState *bdrv_filter_bs(BlockDriverState *bs);    /* FILTERED child's node */
 LIVEBLK_PUBLIC BlockDriverState *bdrv_cow_bs(BlockDriverState *bs);       /* backing, of a non-filter */
 LIVEBLK_PUBLIC BlockDriverState *bdrv_filter_or_cow_bs(BlockDriverState *bs);

@@ -126,6 +126,9 @@ void host_unselect(void);
 /* True if io_uring works here (kernel, seccomp, limits). */
 bool host_uring_available(void);
 
+/* Is @path a block or character device? A hint for choosing a driver. */
+bool host_path_is_device(const char *path);
+
 /* Submit and suspend until complete. Coroutine. Returns req->ret. */
 int64_t coroutine_fn host_co_submit(HostRequest *req);
 /* Read or write all of @iov at @offset, continuing after short transfers; a read

@@ -300,3 +300,10 @@ void host_posix_thread_join(void *thread)
     pthread_join(t->id, NULL);
     g_free(t);
 }
+
+bool host_path_is_device(const char *path)
+{
+    struct stat st;
+
+    return stat(path, &st) == 0 && (S_ISBLK(st.st_mode) || S_ISCHR(st.st_mode));
+}

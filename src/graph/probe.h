@@ -1,0 +1,13 @@
+/* SPDX-License-Identifier: MIT */
+/* probe.h: guess the format of an image from its first bytes. */
+#ifndef LIVEBLK_GRAPH_PROBE_H
+#define LIVEBLK_GRAPH_PROBE_H
+
+#include "block/block.h"
+
+/* The surest driver for these bytes; raw when nobody else is sure. Any thread. */
+const BlockDriver *probe_buffer(const uint8_t *buf, size_t len, const char *filename);
+/* The same for an open node. NULL and *errp when it cannot be read. Coroutine, main thread. */
+const BlockDriver *coroutine_fn probe_co_node(BlockDriverState *bs, Error **errp);
+
+#endif
