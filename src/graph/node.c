@@ -4,8 +4,6 @@
 #include "graph/graph_private.h"
 #include "base/str.h"
 #include "aio/host.h"
-#include "drivers/drivers.h"
-#include "io/io_private.h"
 
 BdrvList graph_all_nodes = TAILQ_HEAD_INITIALIZER(graph_all_nodes);
 BdrvList graph_named_nodes = TAILQ_HEAD_INITIALIZER(graph_named_nodes);
@@ -27,11 +25,6 @@ void bdrv_register(const BlockDriver *drv)
     }
     g_assert(i < DRIVERS_MAX);
     drivers[i] = drv;
-}
-
-void bdrv_init(void)
-{
-    bdrv_register_all();
 }
 
 const BlockDriver *bdrv_find_format(const char *format_name)
@@ -68,11 +61,6 @@ BlockDriverState *node_new(void)
     LIST_INIT(&bs->children);
     LIST_INIT(&bs->parents);
     LIST_INIT(&bs->aio_notifiers);
-    LIST_INIT(&bs->write_observers);
-    LIST_INIT(&bs->dirty_bitmaps);
-    pthread_mutex_init(&bs->reqs_lock, NULL);
-    pthread_mutex_init(&bs->flush_lock, NULL);
-    qemu_co_queue_init(&bs->flush_queue);
     bdrv_io_init(bs);
     bs->quiesce_counter = drain_all_count();
     TAILQ_INSERT_TAIL(&graph_all_nodes, bs, all_list);
@@ -179,9 +167,7 @@ static void node_free(BlockDriverState *bs)
         TAILQ_REMOVE(&graph_named_nodes, bs, node_list);
     }
     TAILQ_REMOVE(&graph_all_nodes, bs, all_list);
-    bdrv_io_cleanup(bs);
-    pthread_mutex_destroy(&bs->reqs_lock);
-    pthread_mutex_destroy(&bs->flush_lock);
+    bdrv_io_destroy(bs);
     g_free(bs->opaque);
     g_free(bs->filename);
     g_free(bs->exact_filename);

@@ -154,6 +154,11 @@ static int coroutine_fn open_node(BlockDriverState *bs, const BlockdevOptions *o
     }
     bdrv_refresh_limits(bs);
     bdrv_refresh_filename(bs);
+    ret = bdrv_co_refresh_length(bs);
+    if (ret < 0) {
+        error_setg_errno(errp, -ret, "Could not refresh total sector count");
+        return ret;
+    }
     if (bs->drv->supports_backing) {
         ret = open_backing(bs, o, errp);
         if (ret < 0) {
@@ -161,12 +166,6 @@ static int coroutine_fn open_node(BlockDriverState *bs, const BlockdevOptions *o
         }
         bdrv_refresh_limits(bs);
         bdrv_refresh_filename(bs);
-    }
-    int64_t length = bdrv_co_getlength(bs);
-
-    if (length < 0) {
-        error_setg_errno(errp, -length, "Could not refresh total sector count");
-        return length;
     }
     return 0;
 }
