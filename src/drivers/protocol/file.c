@@ -149,6 +149,8 @@ static int coroutine_fn file_co_open(BlockDriverState *bs, const BlockdevOptions
         return ret;
     }
     file_co_probe_alignment(s, s->file, &stat, &s->align_bytes, &s->mem_align_bytes);
+    bs->supported_write_flags = bs->drv->supported_write_flags;
+    bs->supported_zero_flags = bs->drv->supported_zero_flags;
     s->lock_file = s->file;
     s->shared_set = BLK_PERM_ALL;
     pthread_mutex_init(&s->extent_lock, NULL);

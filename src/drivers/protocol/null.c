@@ -45,6 +45,8 @@ static int coroutine_fn null_co_open(BlockDriverState *bs, const BlockdevOptions
     s->length_bytes = o->has_size ? o->size : NULL_DEFAULT_LENGTH;
     s->latency_ns = o->has_latency_ns ? o->latency_ns : 0;
     s->read_zeroes = o->has_read_zeroes && o->read_zeroes;
+    bs->supported_write_flags = bs->drv->supported_write_flags;
+    bs->supported_zero_flags = bs->drv->supported_zero_flags;
     s->plain = !o->has_size && !o->has_latency_ns && !o->has_read_zeroes;
     return 0;
 }
