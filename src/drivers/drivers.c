@@ -10,7 +10,7 @@ static const BlockDriver *const drivers[] = {
     &bdrv_raw,
 };
 
-void bdrv_register_all(void)
+void bdrv_init(void)
 {
     for (size_t i = 0; i < G_N_ELEMENTS(drivers); i++) {
         bdrv_register(drivers[i]);

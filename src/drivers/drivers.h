@@ -8,7 +8,4 @@
 extern const BlockDriver bdrv_file, bdrv_host_device, bdrv_null_co, bdrv_null_aio;
 extern const BlockDriver bdrv_raw, bdrv_qcow2;
 
-/* Register every driver, once, from bdrv_init(). Main thread. */
-void bdrv_register_all(void);
-
 #endif
