@@ -64,18 +64,21 @@ class Daemon:
     """A storage daemon running in a sandbox."""
 
     def __init__(self, box, program, args, monitors=1, stdio=False,
+                 pretty=False,
                  obey_permissions=False, file_size_max=0, tmpfs=None):
         self.box = box
         self.program = program
         self.stderr_path = os.path.join(box.path, f'.stderr{len(box.started)}')
-        argv = [program] + list(args)
+        self.pidfile = f'.started{len(box.started)}.pid'
+        argv = [program] + list(args) + ['--pidfile', self.pidfile]
         if stdio:
             argv += ['--chardev', 'stdio,id=mon0', '--monitor', 'chardev=mon0']
         else:
             for n in range(monitors):
                 argv += ['--chardev', f'socket,id=mon{n},server=on,wait=off,'
                          f'path={MONITOR_PREFIX}{n}',
-                         '--monitor', f'chardev=mon{n}']
+                         '--monitor', f'chardev=mon{n}'
+                         + (',pretty=on' if pretty else '')]
         if tmpfs:
             argv = private_mount(box, tmpfs) + argv
         pipe = subprocess.PIPE if stdio else subprocess.DEVNULL
@@ -92,16 +95,18 @@ class Daemon:
             return f.read().decode('utf-8', 'backslashreplace')
 
     def connect(self, monitor=0):
-        """A socket to a monitor, once the daemon listens there."""
+        """A socket to a monitor, once the daemon has written its pidfile,
+        the last thing it does before it serves."""
         path = os.path.join(self.box.path, f'{MONITOR_PREFIX}{monitor}')
         end = time.monotonic() + WAIT_SECONDS_MAX
         while True:
-            sock = socket.socket(socket.AF_UNIX)
-            try:
-                sock.connect(path)
-                return sock
-            except OSError:
-                sock.close()
+            if os.path.exists(os.path.join(self.box.path, self.pidfile)):
+                sock = socket.socket(socket.AF_UNIX)
+                try:
+                    sock.connect(path)
+                    return sock
+                except OSError:
+                    sock.close()
             if self.proc.poll() is not None:
                 raise TestFailure(f'the daemon ended with status '
                                   f'{self.proc.returncode}: {self.stderr()}')

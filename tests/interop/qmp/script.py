@@ -16,6 +16,7 @@ import os
 import re
 import select
 import shlex
+import socket
 import sys
 import time
 
@@ -23,8 +24,31 @@ sys.path.insert(0, os.path.join(os.path.dirname(__file__), '..', 'lib'))
 from sandbox import (Sandbox, Skip, TestFailure, WAIT_SECONDS_MAX,  # noqa: E402
                      require)
 
+SHORT = re.compile(r'^> ([\w-]+)(?: (\{.*\}))?$')
 HEADER = re.compile(r'^([a-z0-9.-]+):\s+(.*)$')
 TOOLS = ('qemu-img', 'qemu-io', 'qemu-nbd')
+
+
+# What of a running job depends on the size of its steps and on the moment.
+IN_FLIGHT = [r'"(current-progress|offset)": \d+ => "\1": O',
+             r'"busy": (true|false) => "busy": B']
+
+
+def replacement(rule):
+    """REGEX => TEXT as (compiled pattern, text)."""
+    pattern, arrow, text = (rule + ' ').partition(' => ')
+    if not arrow:
+        raise TestFailure(f'{rule}: no " => "')
+    return re.compile(pattern), text[:-1]
+
+
+def spelled_out(line):
+    """> COMMAND {ARGUMENTS} is short for the JSON text of that command."""
+    found = SHORT.match(line)
+    if not found:
+        return line
+    arguments = f',"arguments":{found[2]}' if found[2] else ''
+    return f'{{"execute":"{found[1]}"{arguments}}}'
 
 
 class Script:
@@ -66,12 +90,7 @@ class Normaliser:
         self.box_path = box_path
         self.program = program
         self.nodes = {}
-        self.rules = []
-        for rule in rules:
-            pattern, arrow, text = rule.partition(' => ')
-            if not arrow:
-                raise TestFailure(f'normalise: {rule}: no " => "')
-            self.rules.append((re.compile(pattern), text))
+        self.rules = [replacement(rule) for rule in rules]
 
     def _node(self, found):
         return self.nodes.setdefault(found[0], f'#block<{len(self.nodes)}>')
@@ -87,6 +106,8 @@ class Normaliser:
         text = re.sub(r'("microseconds": )\d+(\n)', r'\1U\2', text)
         text = re.sub(r'("micro": )\d+(, "minor": )\d+(, "major": )\d+(\}, "package": )"[^"]*"',
                       r'\1N\2N\3N\4"V"', text)
+        text = re.sub(r'("(?:micro|minor|major)": )\d+(,?\n)', r'\1N\2', text)
+        text = re.sub(r'("package": )"[^"]*"(\n)', r'\1"V"\2', text)
         text = re.sub(r'#block\d+', self._node, text)
         for pattern, replacement in self.rules:
             text = pattern.sub(replacement, text)
@@ -145,6 +166,32 @@ class Client:
         self.pending = ''
 
 
+def signature(schema, name):
+    """The arguments of a command, or the data of an event, as the schema
+    tells them: member names with types ("?" marks optional ones)."""
+    entities = {entity['name']: entity for entity in schema}
+
+    def type_of(key, depth):
+        entity = entities[key]
+        kind = entity['meta-type']
+        if kind == 'builtin':
+            return entity['json-type']
+        if kind == 'array':
+            return [type_of(entity['element-type'], depth)]
+        if kind == 'enum':
+            return '|'.join(m['name'] for m in entity['members'])
+        if kind == 'object' and depth:
+            return {m['name'] + ('?' if 'default' in m else ''):
+                    type_of(m['type'], depth - 1) for m in entity['members']}
+        return kind
+
+    entity = entities[name]
+    out = [type_of(entity['arg-type'], 2)]
+    if 'ret-type' in entity:
+        out.append(type_of(entity['ret-type'], 0))
+    return out
+
+
 class Player:
     """Plays one script against one daemon program."""
 
@@ -155,11 +202,14 @@ class Player:
         self.env = tool_env
         self.out = []
         self.daemon = None
+        self.port = None            # a free TCP port, for {PORT}
         self.clients = {}
         self.events = []            # every event written, in order
         self.event_cursor = 0       # what wait has passed
-        self.normalise = Normaliser(box.path, program,
-                                    script.header.get('normalise', []))
+        rules = list(script.header.get('normalise', []))
+        if script.one('in-flight') == 'yes':
+            rules += IN_FLIGHT
+        self.normalise = Normaliser(box.path, program, rules)
 
     # -- the transcript ----------------------------------------------------
 
@@ -215,6 +265,12 @@ class Player:
         return '\n'.join(self.out) + '\n'
 
     def expand(self, line):
+        if '{PORT}' in line:
+            if self.port is None:
+                with socket.socket() as probe:
+                    probe.bind(('127.0.0.1', 0))
+                    self.port = probe.getsockname()[1]
+            line = line.replace('{PORT}', str(self.port))
         return line.replace('{T}', self.box.path)
 
     def statement(self, line):
@@ -222,7 +278,7 @@ class Player:
         found = re.match(r'@(\d+) (.*)$', line)
         if found:
             label, line = found[1], found[2]
-        if line.startswith('{'):
+        if line.startswith('{') or line.startswith('> '):
             return self.do_command(self.client(label), line)
         if line.startswith('$ '):
             return self.do_shell(line[2:])
@@ -231,7 +287,7 @@ class Player:
         if method is None:
             raise TestFailure(f'no such statement: {word}')
         if word in ('send', 'raw', 'wait', 'until', 'quiet', 'pick', 'reply',
-                    'silence', 'hangup', 'greeting', 'repeat', 'closed'):
+                    'silence', 'hangup', 'apart', 'greeting', 'repeat', 'closed'):
             return method(self.client(label), rest)
         return method(rest)
 
@@ -250,6 +306,7 @@ class Player:
             self.program, shlex.split(args),
             monitors=int(head.one('monitors', '1')),
             stdio=head.one('monitor') == 'stdio',
+            pretty=head.one('pretty') == 'yes',
             obey_permissions=head.one('obey-permissions') == 'yes',
             file_size_max=int(limit) if limit else 0,
             tmpfs=tmpfs.split() if tmpfs else None)
@@ -272,24 +329,34 @@ class Player:
             client = Client(prefix, sock.fileno(), sock.fileno(), sock)
         self.clients[label] = client
         if self.script.one('negotiate', 'yes') == 'yes':
-            self.next_value(client, 'the greeting')
-            client.send(b'{"execute":"qmp_capabilities"}\n')
-            self.next_value(client, 'the reply to qmp_capabilities')
+            client.send(b'{"execute":"qmp_capabilities","id":"negotiate"}\n')
+            while True:         # the greeting, once or twice, and the reply
+                _, value = self.next_value(client, 'the negotiation')
+                if value.get('id') == 'negotiate':
+                    break
 
     def do_greeting(self, client, _):
-        """greeting: the line the daemon begins with."""
+        """greeting: the line the daemon begins with. A client that comes
+        while the peer starts may be greeted twice: written once."""
         text, value = self.next_value(client, 'the greeting')
         self.record(client, text, value)
+        while client.fill(0.03) and not client.closed:
+            pass
+        client.queue = [item for item in client.queue if item[0] != text]
+
+    def ask(self, client, line, note=''):
+        line = spelled_out(line)
+        if note is not None:
+            self.note(f'{client.label}-> {note}', line)
+        client.send(line.encode() + b'\n')
 
     def do_command(self, client, line):
-        self.note(f'{client.label}-> ', line)
-        client.send(line.encode() + b'\n')
+        self.ask(client, line)
         self.reply(client)
 
     def do_send(self, client, line):
         """send TEXT: a line, without waiting for the reply."""
-        self.note(f'{client.label}-> ', line)
-        client.send(line.encode() + b'\n')
+        self.ask(client, line)
 
     def do_raw(self, client, text):
         """raw TEXT: bytes with C escapes, no newline added."""
@@ -309,30 +376,30 @@ class Player:
 
     def do_quiet(self, client, line):
         """quiet {...}: a command whose reply is not written."""
-        client.send(line.encode() + b'\n')
+        self.ask(client, line, None)
         self.reply(client, quiet=True)
 
     def do_pick(self, client, rest):
         """pick EXPRESSION :: {...}: write only what the Python expression
         makes of the reply's value, r."""
         expression, _, line = rest.partition(' :: ')
-        self.note(f'{client.label}-> ', line)
-        client.send(line.encode() + b'\n')
+        self.ask(client, line)
         text, value = self.reply(client, quiet=True)
         if 'return' not in value:
             self.note(f'{client.label}<- ', text)
             return
-        picked = eval(expression, {'r': value['return'], 're': re})
+        picked = eval(expression, {'r': value['return'], 're': re,
+                                   'signature': signature})
         self.note(f'{client.label}<= ', json.dumps(picked))
 
     def do_until(self, client, rest):
         """until REGEX :: {...}: ask again until the reply matches; only the
         last reply is written."""
         pattern, _, line = rest.partition(' :: ')
-        self.note(f'{client.label}-> until {pattern}: ', line)
+        self.note(f'{client.label}-> until {pattern}: ', spelled_out(line))
         end = time.monotonic() + WAIT_SECONDS_MAX
         while True:
-            client.send(line.encode() + b'\n')
+            self.ask(client, line, None)
             text, value = self.reply(client, quiet=True)
             if re.search(pattern, text):
                 return self.note(f'{client.label}<- ', text)
@@ -340,23 +407,44 @@ class Player:
                 raise TestFailure(f'never seen: {pattern}; last: {text}')
             time.sleep(0.01)
 
-    def do_wait(self, client, rest):
-        """wait EVENT [key=value...]: take everything up to that event."""
-        words = rest.split()
-        wanted = dict(word.split('=', 1) for word in words[1:])
-
-        def matches(event):
+    def seen(self, wanted):
+        """Look for an event among those written since the last one found."""
+        name, *words = wanted.split()
+        fields = dict(word.split('=', 1) for word in words)
+        while self.event_cursor < len(self.events):
+            event = self.events[self.event_cursor]
+            self.event_cursor += 1
             data = event.get('data', {})
-            return event['event'] == words[0] and all(
-                str(data.get(k)) == v for k, v in wanted.items())
+            if event['event'] == name and all(
+                    str(data.get(k)) == v for k, v in fields.items()):
+                return True
+        return False
 
-        while True:
-            while self.event_cursor < len(self.events):
-                self.event_cursor += 1
-                if matches(self.events[self.event_cursor - 1]):
-                    return
-            text, value = self.next_value(client, f'event {rest}')
+    def do_wait(self, client, wanted):
+        """wait EVENT [key=value...]: take everything up to that event."""
+        while not self.seen(wanted):
+            text, value = self.next_value(client, f'event {wanted}')
             self.record(client, text, value)
+
+    def do_apart(self, client, rest):
+        """apart EVENT [key=value...] :: {...}: a command whose reply comes
+        before or after that event by chance: wait for both, then write the
+        reply first and the events below it."""
+        wanted, _, line = rest.partition(' :: ')
+        self.ask(client, line)
+        place = len(self.out)
+        self.event_cursor = len(self.events)
+        replied = seen = False
+        while not (replied and seen):
+            text, value = self.next_value(client, f'a reply and {wanted}')
+            if isinstance(value, dict) and 'event' in value:
+                self.record(client, text, value)
+                seen = seen or self.seen(wanted)
+                continue
+            replied = True
+            after, self.out = self.out[place:], self.out[:place]
+            self.record(client, text, value)
+            self.out += after
 
     def do_silence(self, client, rest):
         """silence MS: write what comes in that time, if anything."""
@@ -505,4 +593,4 @@ def play(script, program, tools=None):
         return Player(script, program, box, env).play()
 
 
-__all__ = ['Script', 'play', 'Skip', 'TestFailure']
+__all__ = ['Script', 'play', 'replacement', 'Skip', 'TestFailure']
