@@ -1,82 +1,82 @@
 /* SPDX-License-Identifier: MIT */
-/* hbitmap.c: sparse hierarchical bitmap; see hbitmap.h.
- *
- * leaf[i]: NULL all clear, LEAF_FULL all set, else LEAF_WORDS words and the number of
- * bits set (so that a leaf can be given back when it becomes uniform). any[]: bit i is set
- * when leaf i is not all clear.
- */
+/* hbitmap.c: bytes to bits, and the questions; see hbitmap.h. The bits lie in a tree:
+ * hbitmap_private.h. */
 #include "base/osdep.h"
-#include "base/hbitmap.h"
+#include "base/hbitmap_private.h"
 
-#define LEAF_BITS   32768
-#define LEAF_WORDS  (LEAF_BITS / 64)
+/* ---- bytes and bits ---- */
 
-typedef struct Leaf {
-    unsigned set;
-    uint64_t word[LEAF_WORDS];
-} Leaf;
-
-static Leaf leaf_full;
-#define LEAF_FULL (&leaf_full)
-
-struct HBitmap {
-    int64_t size;               /* bytes */
-    unsigned shift;
-    uint64_t bits;              /* number of bits that cover size */
-    uint64_t count;             /* bits set */
-    size_t leaves;
-    Leaf **leaf;
-    uint64_t *any;
-    size_t allocated;           /* leaves with memory */
-};
-
-static uint64_t bits_for(int64_t size, unsigned shift)
+/* Bits that cover [0, @bytes). */
+static uint64_t bits_for(int64_t bytes, unsigned granularity)
 {
-    return size ? ((uint64_t)(size - 1) >> shift) + 1 : 0;
+    return bytes ? ((uint64_t)(bytes - 1) >> granularity) + 1 : 0;
 }
 
-HBitmap *hbitmap_alloc(int64_t size_bytes, unsigned granularity_bits)
+static unsigned level_for(uint64_t bits)
+{
+    unsigned level = 0;
+
+    while (bits && bits - 1 > level_last(level)) {
+        level++;
+    }
+    return level;
+}
+
+static uint64_t bit_at(const HBitmap *hb, int64_t offset)
+{
+    return (uint64_t)offset >> hb->granularity;
+}
+
+/* The end of [@start, +@bytes), cut at the size. */
+static int64_t range_end(const HBitmap *hb, int64_t start, int64_t bytes)
+{
+    assert(start >= 0 && bytes >= 0);
+    return start >= hb->size || bytes > hb->size - start ? hb->size : start + bytes;
+}
+
+/* ---- life ---- */
+
+HBitmap *hbitmap_alloc(int64_t size_bytes, unsigned granularity)
 {
     HBitmap *hb = g_new0(HBitmap, 1);
 
-    g_assert(size_bytes >= 0 && granularity_bits < 63);
-    hb->shift = granularity_bits;
-    hbitmap_truncate(hb, size_bytes);
+    assert(size_bytes >= 0 && granularity <= HBITMAP_GRANULARITY_MAX);
+    hb->granularity = granularity;
+    hb->size = size_bytes;
+    hb->bits = bits_for(size_bytes, granularity);
+    hb->level = level_for(hb->bits);
     return hb;
-}
-
-static bool leaf_mixed(const Leaf *l)
-{
-    return l && l != LEAF_FULL;
-}
-
-static void leaf_set_state(HBitmap *hb, size_t i, Leaf *to)
-{
-    if (leaf_mixed(hb->leaf[i]) && to != hb->leaf[i]) {
-        g_free(hb->leaf[i]);
-        hb->allocated--;
-    }
-    hb->leaf[i] = to;
-    if (to) {
-        hb->any[i / 64] |= 1ULL << (i % 64);
-    } else {
-        hb->any[i / 64] &= ~(1ULL << (i % 64));
-    }
 }
 
 void hbitmap_free(HBitmap *hb)
 {
-    if (!hb) {
-        return;
+    if (hb) {
+        hbitmap_tree_drop(hb, hb->root, hb->level);
+        assert(hb->count == 0 && hb->memory == 0);
+        g_free(hb);
     }
-    for (size_t i = 0; i < hb->leaves; i++) {
-        if (leaf_mixed(hb->leaf[i])) {
-            g_free(hb->leaf[i]);
-        }
+}
+
+HBitmap *hbitmap_copy(const HBitmap *hb)
+{
+    HBitmap *copy = hbitmap_alloc(hb->size, hb->granularity);
+
+    copy->root = hbitmap_tree_clone(copy, hb->root, hb->level);
+    return copy;
+}
+
+void hbitmap_truncate(HBitmap *hb, int64_t size_bytes)
+{
+    uint64_t bits = bits_for(size_bytes, hb->granularity);
+
+    assert(size_bytes >= 0);
+    if (bits < hb->bits) {
+        hb->root = hbitmap_tree_apply(hb, hb->root, hb->level, bits, hb->bits - 1,
+                                      &(BitsOp) { .kind = BITS_RESET });
     }
-    g_free(hb->leaf);
-    g_free(hb->any);
-    g_free(hb);
+    hbitmap_tree_set_level(hb, level_for(bits));
+    hb->bits = bits;
+    hb->size = size_bytes;
 }
 
 int64_t hbitmap_size(const HBitmap *hb)
@@ -84,140 +84,96 @@ int64_t hbitmap_size(const HBitmap *hb)
     return hb->size;
 }
 
+unsigned hbitmap_granularity(const HBitmap *hb)
+{
+    return hb->granularity;
+}
+
 int64_t hbitmap_granularity_bytes(const HBitmap *hb)
 {
-    return 1LL << hb->shift;
+    return 1LL << hb->granularity;
 }
 
-/* A leaf with words of its own, whatever state it was in. */
-static Leaf *leaf_mix(HBitmap *hb, size_t i)
+size_t hbitmap_memory(const HBitmap *hb)
 {
-    Leaf *l = hb->leaf[i];
-
-    if (leaf_mixed(l)) {
-        return l;
-    }
-    Leaf *n = g_new0(Leaf, 1);
-
-    if (l == LEAF_FULL) {
-        memset(n->word, 0xff, sizeof(n->word));
-        n->set = LEAF_BITS;
-    }
-    hb->allocated++;
-    hb->leaf[i] = n;
-    hb->any[i / 64] |= 1ULL << (i % 64);
-    return n;
+    return sizeof(*hb) + hb->memory;
 }
 
-static uint64_t word_mask(unsigned from, unsigned to)
+/* ---- changing ---- */
+
+static void bits_apply(HBitmap *hb, uint64_t first, uint64_t last, const BitsOp *op)
 {
-    uint64_t m = ~0ULL << from;
+    uint64_t leaf_index = first >> LEAF_SHIFT;
 
-    return to == 64 ? m : m & ~(~0ULL << to);
-}
-
-/* Set or clear bits [from, to) of one leaf. */
-static void leaf_change(HBitmap *hb, size_t i, unsigned from, unsigned to, bool on)
-{
-    Leaf *l = hb->leaf[i];
-
-    if (l == (on ? LEAF_FULL : NULL)) {
-        return;
+    /* The guest's path: a small range near the last one. A leaf that has become
+     * uniform takes the long way once more, which gives it back. */
+    if (hb->recent && leaf_index == hb->recent_index && leaf_index == last >> LEAF_SHIFT) {
+        hbitmap_leaf_apply(hb, hb->recent, first, last, op);
+        if (hb->recent->count && hb->recent->count < LEAF_BITS) {
+            return;
+        }
     }
-    if (from == 0 && to == LEAF_BITS) {
-        unsigned had = l == LEAF_FULL ? LEAF_BITS : l ? l->set : 0;
-
-        hb->count += on ? LEAF_BITS - had : 0;
-        hb->count -= on ? 0 : had;
-        leaf_set_state(hb, i, on ? LEAF_FULL : NULL);
-        return;
-    }
-    l = leaf_mix(hb, i);
-    unsigned before = l->set;
-
-    for (unsigned w = from / 64; w <= (to - 1) / 64; w++) {
-        uint64_t m = word_mask(w == from / 64 ? from % 64 : 0, w == (to - 1) / 64 ? (to - 1) % 64 + 1 : 64);
-        uint64_t old = l->word[w], new = on ? old | m : old & ~m;
-
-        l->word[w] = new;
-        l->set += __builtin_popcountll(new) - __builtin_popcountll(old);
-    }
-    hb->count += (int64_t)l->set - (int64_t)before;
-    if (l->set == 0) {
-        leaf_set_state(hb, i, NULL);
-    } else if (l->set == LEAF_BITS) {
-        leaf_set_state(hb, i, LEAF_FULL);
-    }
-}
-
-static void bits_change(HBitmap *hb, uint64_t first, uint64_t end, bool on)
-{
-    end = MIN(end, hb->bits);
-    while (first < end) {
-        size_t i = first / LEAF_BITS;
-        uint64_t stop = MIN(end, (i + 1) * (uint64_t)LEAF_BITS);
-
-        leaf_change(hb, i, first % LEAF_BITS, stop - i * (uint64_t)LEAF_BITS, on);
-        first = stop;
-    }
-}
-
-void hbitmap_truncate(HBitmap *hb, int64_t size_bytes)
-{
-    uint64_t bits = bits_for(size_bytes, hb->shift);
-    size_t leaves = DIV_ROUND_UP(bits, LEAF_BITS);
-
-    if (bits < hb->bits) {
-        bits_change(hb, bits, hb->bits, false);
-    }
-    for (size_t i = leaves; i < hb->leaves; i++) {
-        leaf_set_state(hb, i, NULL);
-    }
-    hb->leaf = g_renew(Leaf *, hb->leaf, leaves + 1);
-    size_t words = leaves / 64 + 1, had = hb->any ? hb->leaves / 64 + 1 : 0;
-
-    hb->any = g_renew(uint64_t, hb->any, words);
-    if (words > had) {
-        memset(hb->any + had, 0, (words - had) * 8);
-    }
-    for (size_t i = hb->leaves; i < leaves; i++) {
-        hb->leaf[i] = NULL;
-    }
-    hb->leaves = leaves;
-    hb->bits = bits;
-    hb->size = size_bytes;
-}
-
-bool hbitmap_get(const HBitmap *hb, int64_t offset)
-{
-    uint64_t bit = (uint64_t)offset >> hb->shift;
-
-    g_assert(bit < hb->bits);
-    const Leaf *l = hb->leaf[bit / LEAF_BITS];
-
-    return l == LEAF_FULL || (l && (l->word[bit % LEAF_BITS / 64] >> (bit % 64) & 1));
+    hb->root = hbitmap_tree_apply(hb, hb->root, hb->level, first, last, op);
 }
 
 void hbitmap_set(HBitmap *hb, int64_t offset, int64_t bytes)
 {
-    if (bytes > 0) {
-        bits_change(hb, (uint64_t)offset >> hb->shift, ((uint64_t)(offset + bytes - 1) >> hb->shift) + 1, true);
+    int64_t end = range_end(hb, offset, bytes);
+
+    if (offset < end) {
+        bits_apply(hb, bit_at(hb, offset), bit_at(hb, end - 1), &(BitsOp) { .kind = BITS_SET });
     }
 }
 
 void hbitmap_reset(HBitmap *hb, int64_t offset, int64_t bytes)
 {
-    if (bytes <= 0) {
-        return;
+    int64_t end = range_end(hb, offset, bytes), inside = hbitmap_granularity_bytes(hb) - 1;
+
+    if (offset < end) {
+        assert(!(offset & inside) && (!(end & inside) || end == hb->size));
+        bits_apply(hb, bit_at(hb, offset), bit_at(hb, end - 1), &(BitsOp) { .kind = BITS_RESET });
     }
-    g_assert(QEMU_IS_ALIGNED(offset, 1LL << hb->shift));
-    g_assert(QEMU_IS_ALIGNED(bytes, 1LL << hb->shift) || offset + bytes == hb->size);
-    bits_change(hb, (uint64_t)offset >> hb->shift, bits_for(offset + bytes, hb->shift), false);
 }
 
 void hbitmap_reset_all(HBitmap *hb)
 {
-    bits_change(hb, 0, hb->bits, false);
+    hb->root = hbitmap_tree_drop(hb, hb->root, hb->level);
+}
+
+bool hbitmap_merge(HBitmap *dst, const HBitmap *src)
+{
+    int64_t at = 0, start, bytes;
+
+    if (dst->size != src->size) {
+        return false;
+    }
+    if (dst == src) {
+        return true;
+    }
+    if (dst->granularity == src->granularity) {
+        dst->root = hbitmap_tree_merge(dst, dst->root, src->root, src->level);
+        return true;
+    }
+    for (; hbitmap_next_dirty_area(src, at, src->size, INT64_MAX, &start, &bytes);
+         at = start + bytes) {
+        hbitmap_set(dst, start, bytes);
+    }
+    return true;
+}
+
+/* ---- asking ---- */
+
+bool hbitmap_get(const HBitmap *hb, int64_t offset)
+{
+    uint64_t bit = bit_at(hb, offset);
+
+    assert(offset >= 0 && offset < hb->size);
+    Tree tree = tree_leaf_at(hb, bit);
+
+    if (!tree_is_mixed(tree)) {
+        return tree == TREE_FULL;
+    }
+    return ((Leaf *)tree)->word[bit >> 6 & (WORDS - 1)] >> (bit & 63) & 1;
 }
 
 bool hbitmap_empty(const HBitmap *hb)
@@ -227,58 +183,32 @@ bool hbitmap_empty(const HBitmap *hb)
 
 int64_t hbitmap_count(const HBitmap *hb)
 {
-    int64_t n = hb->count << hb->shift;
+    uint64_t bytes = hb->count << hb->granularity;
 
-    if (hb->bits && hbitmap_get(hb, hb->size - 1)) {
-        n -= (int64_t)(hb->bits << hb->shift) - hb->size;
+    if (hb->count && hbitmap_get(hb, hb->size - 1)) {
+        bytes -= (hb->bits << hb->granularity) - hb->size;
     }
-    return n;
+    return bytes;
 }
 
-/* First bit in [from, to) with value @on, or -1. */
-static int64_t bits_find(const HBitmap *hb, uint64_t from, uint64_t to, bool on)
+uint64_t hbitmap_count_granules(const HBitmap *hb)
 {
-    to = MIN(to, hb->bits);
-    while (from < to) {
-        size_t i = from / LEAF_BITS;
-        const Leaf *l = hb->leaf[i];
-
-        if (!leaf_mixed(l)) {
-            if ((l == LEAF_FULL) == on) {
-                return from;
-            }
-            if (on && !hb->any[i / 64]) {
-                from = (i / 64 + 1) * 64 * (uint64_t)LEAF_BITS;     /* 64 clear leaves at once */
-            } else {
-                from = (i + 1) * (uint64_t)LEAF_BITS;
-            }
-            continue;
-        }
-        unsigned w = from % LEAF_BITS / 64;
-        uint64_t v = (on ? l->word[w] : ~l->word[w]) & (~0ULL << (from % 64));
-
-        while (!v && ++w < LEAF_WORDS) {
-            v = on ? l->word[w] : ~l->word[w];
-        }
-        if (v) {
-            from = i * (uint64_t)LEAF_BITS + w * 64 + __builtin_ctzll(v);
-            return from < to ? (int64_t)from : -1;
-        }
-        from = (i + 1) * (uint64_t)LEAF_BITS;
-    }
-    return -1;
+    return hb->count;
 }
 
 static int64_t find_bytes(const HBitmap *hb, int64_t start, int64_t bytes, bool on)
 {
-    int64_t end = bytes > hb->size - start ? hb->size : start + bytes;
+    int64_t end = range_end(hb, start, bytes);
+    uint64_t bit;
 
     if (start >= end) {
         return -1;
     }
-    int64_t bit = bits_find(hb, (uint64_t)start >> hb->shift, bits_for(end, hb->shift), on);
-
-    return bit < 0 ? -1 : MAX(start, bit << hb->shift);
+    bit = hbitmap_tree_find(hb->root, hb->level, bit_at(hb, start), on);
+    if (bit == NO_BIT || bit > bit_at(hb, end - 1)) {
+        return -1;
+    }
+    return MAX(start, (int64_t)(bit << hb->granularity));
 }
 
 int64_t hbitmap_next_dirty(const HBitmap *hb, int64_t start, int64_t bytes)
@@ -294,43 +224,106 @@ int64_t hbitmap_next_zero(const HBitmap *hb, int64_t start, int64_t bytes)
 bool hbitmap_next_dirty_area(const HBitmap *hb, int64_t start, int64_t end, int64_t max,
                              int64_t *dirty_start, int64_t *dirty_bytes)
 {
+    assert(max > 0);
     end = MIN(end, hb->size);
+    if (start >= end) {
+        return false;
+    }
     int64_t from = hbitmap_next_dirty(hb, start, end - start);
 
     if (from < 0) {
         return false;
     }
-    end = max > end - from ? end : from + max;
-    int64_t to = hbitmap_next_zero(hb, from, end - from);
-
     *dirty_start = from;
-    *dirty_bytes = (to < 0 ? end : to) - from;
+    hbitmap_status(hb, from, MIN(max, end - from), dirty_bytes);
     return true;
 }
 
-bool hbitmap_merge(HBitmap *dst, const HBitmap *src)
+bool hbitmap_status(const HBitmap *hb, int64_t start, int64_t bytes, int64_t *pnum)
 {
-    int64_t at = 0, start, bytes;
+    bool dirty = hbitmap_get(hb, start);
+    int64_t end = range_end(hb, start, bytes);
+    int64_t other = find_bytes(hb, start, bytes, !dirty);
 
-    if (dst->size != src->size) {
-        return false;
-    }
-    while (hbitmap_next_dirty_area(src, at, src->size, INT64_MAX, &start, &bytes)) {
-        hbitmap_set(dst, start, bytes);
-        at = start + bytes;
-    }
-    return true;
+    assert(bytes > 0);
+    *pnum = (other < 0 ? end : other) - start;
+    return dirty;
 }
 
-HBitmap *hbitmap_copy(const HBitmap *hb)
+void hbitmap_iter_init(HBitmapIter *iter, const HBitmap *hb, int64_t first)
 {
-    HBitmap *c = hbitmap_alloc(hb->size, hb->shift);
-
-    hbitmap_merge(c, hb);
-    return c;
+    assert(first >= 0 && first <= hb->size);
+    iter->hb = hb;
+    iter->next = first & ~(hbitmap_granularity_bytes(hb) - 1);
 }
 
-size_t hbitmap_memory(const HBitmap *hb)
+int64_t hbitmap_iter_next(HBitmapIter *iter)
 {
-    return hb->allocated * sizeof(Leaf) + hb->leaves * sizeof(Leaf *);
+    int64_t at = hbitmap_next_dirty(iter->hb, iter->next, INT64_MAX);
+
+    if (at < 0) {
+        return -1;
+    }
+    iter->next = range_end(iter->hb, at, hbitmap_granularity_bytes(iter->hb));
+    return at;
+}
+
+/* ---- storing ---- */
+
+int64_t hbitmap_serialization_align(const HBitmap *hb)
+{
+    return 64LL << hb->granularity;
+}
+
+size_t hbitmap_serialization_bytes(const HBitmap *hb, int64_t start, int64_t bytes)
+{
+    int64_t end = range_end(hb, start, bytes);
+
+    assert(QEMU_IS_ALIGNED(start, hbitmap_serialization_align(hb)));
+    return start < end ? (bit_at(hb, end - 1) - bit_at(hb, start)) / 8 + 1 : 0;
+}
+
+void hbitmap_serialize_part(const HBitmap *hb, uint8_t *buf, int64_t start, int64_t bytes)
+{
+    size_t buf_bytes = hbitmap_serialization_bytes(hb, start, bytes);
+    uint64_t first = bit_at(hb, start), pos = first;
+
+    for (size_t at = 0; at < buf_bytes; ) {
+        Tree tree = tree_leaf_at(hb, pos);
+        size_t skip = (pos & (LEAF_BITS - 1)) / 8;
+        size_t n = MIN(LEAF_BITS / 8 - skip, buf_bytes - at);
+
+        if (!tree_is_mixed(tree)) {
+            memset(buf + at, tree ? 0xff : 0, n);
+        } else {
+            uint64_t *word = ((Leaf *)tree)->word + skip / 8;
+
+            for (size_t i = 0; i < n; i += 8) {
+                uint64_t le = GUINT64_TO_LE(word[i / 8]);
+                memcpy(buf + at + i, &le, MIN(sizeof(le), n - i));
+            }
+        }
+        at += n;
+        pos += n * 8;
+    }
+    if (buf_bytes) {        /* what lies behind the range in the last byte */
+        uint64_t last = bit_at(hb, range_end(hb, start, bytes) - 1);
+
+        buf[buf_bytes - 1] &= 0xff >> (7 - (last - first) % 8);
+    }
+}
+
+void hbitmap_deserialize_part(HBitmap *hb, const uint8_t *buf, int64_t start, int64_t bytes)
+{
+    int64_t end = range_end(hb, start, bytes);
+    BitsOp op = {
+        .kind = BITS_LOAD,
+        .buf = buf,
+        .buf_bytes = hbitmap_serialization_bytes(hb, start, bytes),
+        .buf_first = bit_at(hb, start),
+    };
+
+    if (start < end) {
+        bits_apply(hb, bit_at(hb, start), bit_at(hb, end - 1), &op);
+    }
 }
