@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: MIT */
+/* export.h: nodes shown to others: kinds of exports, and the list of them.
+ *
+ * Main thread. Adding may suspend (it attaches to the graph); removing goes on in the
+ * background until the last client is gone, then BLOCK_EXPORT_DELETED is sent.
+ */
+#ifndef LIVEBLK_BLOCK_EXPORT_H
+#define LIVEBLK_BLOCK_EXPORT_H
+
+#include "block/block-backend.h"
+
+typedef struct BlockExport BlockExport;
+
+typedef struct BlockExportDriver {
+    BlockExportType type;
+    size_t instance_size;           /* >= sizeof(BlockExport), which comes first */
+    /* exp->blk is set and has its permissions. */
+    int (*create)(BlockExport *exp, BlockExportOptions *opts, Error **errp);
+    /* Send the clients away; blk_exp_unref() when the last is gone. */
+    void (*request_shutdown)(BlockExport *exp);
+    void (*free)(BlockExport *exp);
+    unsigned (*users)(BlockExport *exp);        /* clients now */
+} BlockExportDriver;
+
+struct BlockExport {
+    const BlockExportDriver *drv;
+    char *id;
+    int refcnt;
+    BlockBackend *blk;
+    AioContext *ctx;                /* where its requests run */
+    IOThread *iothread;             /* pinned, or NULL */
+    bool user_owned;                /* listed until removed */
+    bool shutting_down;
+    LIST_ENTRY(BlockExport) link;
+};
+
+/* NULL and *errp on failure. */
+LIVEBLK_PUBLIC BlockExport *blk_exp_add(BlockExportOptions *opts, Error **errp);
+LIVEBLK_PUBLIC BlockExport *blk_exp_find(const char *id);
+LIVEBLK_PUBLIC BlockExport *blk_exp_next(BlockExport *exp);
+LIVEBLK_PUBLIC void blk_exp_ref(BlockExport *exp);
+LIVEBLK_PUBLIC void blk_exp_unref(BlockExport *exp);
+/* Begin to remove it; idempotent. */
+LIVEBLK_PUBLIC void blk_exp_request_shutdown(BlockExport *exp);
+/* All of @type (BLOCK_EXPORT_TYPE__MAX: all), and wait. May suspend. */
+LIVEBLK_PUBLIC void blk_exp_close_all_type(BlockExportType type);
+
+/* ---- the NBD server: one a process ---- */
+LIVEBLK_PUBLIC bool nbd_server_is_running(void);
+/* @max_connections, @handshake_max_s: 0 unlimited. */
+LIVEBLK_PUBLIC int nbd_server_start(SocketAddress *addr, uint32_t handshake_max_s,
+                                    uint32_t max_connections, Error **errp);
+LIVEBLK_PUBLIC void nbd_server_stop(void);      /* may suspend: exports end first */
+/* The export clients know as @name, or NULL. */
+LIVEBLK_PUBLIC BlockExport *nbd_export_find(const char *name);
+
+#endif

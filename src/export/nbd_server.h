@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: MIT */
+/* nbd_server.h: between the files of the NBD server.
+ *
+ * nbd_server.c     listening, the list of exports and connections         main thread
+ * nbd_negotiate.c  the handshake of one connection                        main thread
+ * nbd_transmit.c   requests and replies of one connection                 the export's thread
+ *
+ * A connection is a coroutine that reads: first the handshake, in the main context, then, moved
+ * to the export's context, requests. Each request is a coroutine of its own; what they answer
+ * is sent in batches. It ends in the main context, where its export is told.
+ */
+#ifndef LIVEBLK_EXPORT_NBD_SERVER_H
+#define LIVEBLK_EXPORT_NBD_SERVER_H
+
+#include "block/export.h"
+#include "export/nbd_protocol.h"
+
+extern const BlockExportDriver blk_exp_nbd;
+
+typedef struct NbdConnection NbdConnection;
+typedef struct NbdRequest NbdRequest;
+
+typedef struct NbdExport {
+    BlockExport common;
+    char *name, *description;
+    bool writable, writethrough, allocation_depth;
+    unsigned connections;               /* main thread */
+    LIST_ENTRY(NbdExport) link;
+} NbdExport;
+
+enum { NBD_CTX_BASE = 1, NBD_CTX_DEPTH = 2 };
+
+struct NbdConnection {
+    int fd;
+    NbdExport *exp;                     /* set by the handshake; holds a reference */
+    bool structured, no_zeroes;
+    unsigned contexts;                  /* NBD_CTX_* chosen for contexts_name */
+    char *contexts_name;
+    bool closing;                       /* atomic: main asks it to end */
+    bool dead;                          /* its thread: the socket failed */
+    QEMUTimer handshake_timer;
+    Coroutine *reader;
+    bool reader_waits;                  /* for requests to end, or for memory */
+
+    /* receiving */
+    uint8_t *rbuf;
+    size_t rstart, rend;
+    bool socket_drained;                /* the last recv gave less than was asked for */
+
+    /* requests; all in the export's context */
+    unsigned in_flight;
+    size_t in_flight_bytes;
+    STAILQ_HEAD(, NbdRequest) out;      /* done, to be sent */
+    size_t out_sent;                    /* of the first one */
+    bool sending, flush_scheduled;
+    STAILQ_HEAD(, NbdRequest) free_small, free_large;
+    unsigned n_free_small, n_free_large;
+    LIST_ENTRY(NbdConnection) link;
+};
+
+/* ---- reading; connection's coroutine ---- */
+/* Fill @buf with just @len bytes. 0, or -errno (-ECONNRESET at the end). */
+int coroutine_fn nbd_co_read(NbdConnection *c, void *buf, size_t len);
+int coroutine_fn nbd_co_skip(NbdConnection *c, uint64_t len);
+int coroutine_fn nbd_co_write(NbdConnection *c, const void *buf, size_t len);
+
+/* 1: go on to requests; 0: the client left in peace; -errno. */
+int coroutine_fn nbd_co_negotiate(NbdConnection *c);
+uint16_t nbd_export_flags(const NbdExport *exp);
+/* Serve requests until the client leaves; all ended when it returns. */
+void coroutine_fn nbd_co_transmit(NbdConnection *c);
+
+NbdExport *nbd_exports_first(void);
+NbdExport *nbd_exports_find(const char *name);
+
+#endif
