@@ -4,8 +4,8 @@
  * Main thread. Adding may suspend (it attaches to the graph); removing goes on in the
  * background until the last client is gone, then BLOCK_EXPORT_DELETED is sent.
  */
-#ifndef LIVEBLK_BLOCK_EXPORT_H
-#define LIVEBLK_BLOCK_EXPORT_H
+#ifndef LIVEBLK_BLOCK_EXPORTS_H
+#define LIVEBLK_BLOCK_EXPORTS_H
 
 #include "block/block-backend.h"
 
