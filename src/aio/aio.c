@@ -1,43 +1,103 @@
 /* SPDX-License-Identifier: MIT */
-/* aio.c: the event loop: bottom halves, ready coroutines, timers, waiting; see block/aio.h.
- *
- * Bottom halves and coroutines are pushed on atomic stacks by any thread and taken, turned
- * round, by the home thread. A pusher wakes the loop only if it sleeps or is about to: it
- * pushes, then looks at `sleeping`; the loop sets `sleeping`, then looks at the stacks.
+/* aio.c: contexts and their loop; see block/aio.h. A turn:
+ *   1. the host hands over submitted requests and waits (not at all if something is
+ *      ready), then completions and descriptor handlers run;
+ *   2. requests that workers finished, woken coroutines, bottom halves;
+ *   3. timers that are due;
+ *   4. in the main thread, conditions that coroutines wait for.
  */
 #include "aio/aio_private.h"
+#include <sched.h>
 
-struct BHItem {
-    BHItem *next;
-    QEMUBHFunc *cb;
-    void *opaque;
-    QEMUBH *bh;                 /* NULL: one shot */
-};
-
-struct QEMUBH {
-    BHItem item;
-    AioContext *ctx;
-    unsigned state;             /* atomic: bits below */
-};
-
-enum { BH_QUEUED = 1, BH_SCHEDULED = 2, BH_DELETED = 4 };
+/* First length of busy polling once it looks worth while. */
+#define POLL_FIRST_NS 4000
 
 static AioContext *main_context;
+static unsigned contexts_guard;
+static LIST_HEAD(, AioContext) contexts = LIST_HEAD_INITIALIZER(contexts);
+/* Dead ones, kept for reuse: another thread may just have pushed its last wake and look at
+ * `sleeping` when the context dies. */
+static LIST_HEAD(, AioContext) dead_contexts = LIST_HEAD_INITIALIZER(dead_contexts);
+static HostStats dead_stats;
+
+void aio_spin_lock_slow(unsigned *guard)
+{
+    unsigned spins = 0;
+
+    do {
+        while (__atomic_load_n(guard, __ATOMIC_RELAXED)) {
+            if (++spins % 64 == 0) {
+                sched_yield();      /* the holder may not have a processor */
+            } else {
+#if defined(__x86_64__)
+                __builtin_ia32_pause();
+#elif defined(__aarch64__)
+                __asm__ volatile("yield");
+#endif
+            }
+        }
+    } while (__atomic_exchange_n(guard, 1, __ATOMIC_ACQUIRE));
+}
 
 /* ---- contexts ---- */
 
-AioContext *aio_context_new(Error **errp)
+static AioContext *context_alloc(void)
 {
-    AioContext *ctx = g_new0(AioContext, 1);
+    AioContext *ctx;
+
+    aio_spin_lock(&contexts_guard);
+    ctx = LIST_FIRST(&dead_contexts);
+    if (ctx) {
+        LIST_REMOVE(ctx, link);
+    }
+    aio_spin_unlock(&contexts_guard);
+    if (!ctx) {
+        if (posix_memalign((void **)&ctx, 64, sizeof(*ctx))) {
+            abort();
+        }
+        memset(ctx, 0, sizeof(*ctx));
+    }
+    return ctx;
+}
+
+/* Add @from to @to. */
+static void stats_add(HostStats *to, HostStats *from)
+{
+    uint64_t *a = (uint64_t *)to, *b = (uint64_t *)from;
+
+    for (size_t i = 0; i < sizeof(*to) / sizeof(*a); i++) {
+        a[i] += __atomic_load_n(&b[i], __ATOMIC_RELAXED);
+    }
+}
+
+static void context_bury(AioContext *ctx)
+{
+    aio_spin_lock(&contexts_guard);
+    stats_add(&dead_stats, &ctx->stats);
+    LIST_INSERT_HEAD(&dead_contexts, ctx, link);
+    aio_spin_unlock(&contexts_guard);
+}
+
+AioContext *aio_context_new(const IOThreadParams *params, Error **errp)
+{
+    AioContext *ctx = context_alloc();
 
     ctx->refcnt = 1;
-    ctx->fd_waits = g_hash_table_new_full(NULL, NULL, NULL, g_free);
+    ctx->is_main = ctx->polling = false;
+    ctx->params = params ? *params : (IOThreadParams) { 0 };
+    ctx->ready_first = NULL;
+    ctx->ready_last = &ctx->ready_first;
+    ctx->timer_sequence = 0;
+    ctx->poll_ns = 0;
+    memset(&ctx->stats, 0, sizeof(ctx->stats));
     ctx->loop = host_ops->loop_new(ctx, errp);
     if (!ctx->loop) {
-        g_hash_table_destroy(ctx->fd_waits);
-        g_free(ctx);
+        context_bury(ctx);
         return NULL;
     }
+    aio_spin_lock(&contexts_guard);
+    LIST_INSERT_HEAD(&contexts, ctx, link);
+    aio_spin_unlock(&contexts_guard);
     return ctx;
 }
 
@@ -51,16 +111,88 @@ void aio_context_unref(AioContext *ctx)
     if (__atomic_sub_fetch(&ctx->refcnt, 1, __ATOMIC_ACQ_REL)) {
         return;
     }
-    g_assert(!aio_has_bhs(ctx));
+    g_assert(!ctx->ready_first && aio_stack_empty(&ctx->co_stack));
+    g_assert(!ctx->heap_len);
+    /* Who has begun to wake this loop is about to use it. */
+    while (__atomic_load_n(&ctx->wakes_begun, __ATOMIC_ACQUIRE) !=
+           __atomic_load_n(&ctx->wakes_done, __ATOMIC_ACQUIRE)) {
+        sched_yield();
+    }
     host_ops->loop_free(ctx->loop);
-    g_hash_table_destroy(ctx->fd_waits);
+    ctx->loop = NULL;
+    aio_run_bh_stack(ctx);          /* those deleted while queued */
+    aio_fd_waits_free(ctx);
     g_free(ctx->heap);
-    g_free(ctx);
+    ctx->heap = NULL;
+    ctx->heap_alloc = 0;
+    aio_spin_lock(&contexts_guard);
+    LIST_REMOVE(ctx, link);
+    aio_spin_unlock(&contexts_guard);
+    context_bury(ctx);
 }
 
 HostLoop *aio_host_loop(AioContext *ctx)
 {
     return ctx->loop;
+}
+
+const IOThreadParams *aio_context_params(AioContext *ctx)
+{
+    return &ctx->params;
+}
+
+void host_stats_get(HostStats *out)
+{
+    AioContext *ctx;
+
+    aio_spin_lock(&contexts_guard);
+    *out = dead_stats;
+    LIST_FOREACH(ctx, &contexts, link) {
+        stats_add(out, &ctx->stats);
+    }
+    aio_spin_unlock(&contexts_guard);
+}
+
+/* ---- the main context ---- */
+
+int aio_init_main(const char *host, Error **errp)
+{
+    g_assert(!main_context);
+    int ret = host_select(host, errp);
+
+    if (ret < 0) {
+        return ret;
+    }
+    main_context = aio_context_new(NULL, errp);
+    if (!main_context) {
+        host_unselect();
+        return -ENOMEM;
+    }
+    main_context->is_main = true;
+    aio_set_current(main_context);
+    aio_wait_init();
+    return 0;
+}
+
+void aio_cleanup_main(void)
+{
+    AioContext *ctx = main_context, *next;
+
+    g_assert(qemu_in_main_thread() && !qemu_in_coroutine());
+    while (aio_poll(ctx, false)) {
+    }
+    aio_wait_exit();
+    aio_context_unref(ctx);
+    main_context = NULL;
+    aio_set_current(NULL);
+    co_pool_free_thread();
+    co_pool_free_shared();
+    host_unselect();
+    LIST_FOREACH_SAFE(ctx, &dead_contexts, link, next) {
+        LIST_REMOVE(ctx, link);
+        free(ctx);
+    }
+    memset(&dead_stats, 0, sizeof(dead_stats));
 }
 
 AioContext *qemu_get_aio_context(void)
@@ -70,35 +202,172 @@ AioContext *qemu_get_aio_context(void)
 
 bool qemu_in_main_thread(void)
 {
-    return qemu_get_current_aio_context() == main_context;
+    AioContext *ctx = qemu_get_current_aio_context();
+
+    return ctx && ctx == main_context;
 }
 
-int aio_init_main(const char *host, Error **errp)
+/* ---- waking a loop ---- */
+
+void aio_kick(AioContext *ctx)
 {
-    g_assert(!main_context);
-    if (host_select(host, errp) < 0) {
-        return -EINVAL;
+    unsigned expected = SLEEP_YES;
+
+    aio_mb();
+    if (__atomic_load_n(&ctx->sleeping, __ATOMIC_RELAXED) == SLEEP_YES &&
+        __atomic_compare_exchange_n(&ctx->sleeping, &expected, SLEEP_WAKING, false,
+                                    __ATOMIC_SEQ_CST, __ATOMIC_RELAXED)) {
+        host_ops->notify(ctx->loop);
+        __atomic_fetch_add(&ctx->wakes_done, 1, __ATOMIC_RELEASE);
     }
-    main_context = aio_context_new(errp);
-    if (!main_context) {
-        return -ENOMEM;
-    }
-    main_context->is_main = true;
-    aio_set_current(main_context);
-    return 0;
 }
 
-void coroutine_thread_cleanup(void);
-
-void aio_cleanup_main(void)
+void aio_notify(AioContext *ctx)
 {
-    while (aio_poll(main_context, false)) {
+    __atomic_store_n(&ctx->notified, 1, __ATOMIC_SEQ_CST);
+    aio_kick(ctx);
+}
+
+void aio_push_done(HostRequest *req)
+{
+    AioContext *ctx = req->ctx;
+
+    G_STATIC_ASSERT(sizeof(AioNode) <= sizeof(req->private_));
+    aio_stack_push(&ctx->done_stack, (AioNode *)req->private_);
+    aio_kick(ctx);
+}
+
+/* ---- a turn ---- */
+
+bool aio_has_bhs(AioContext *ctx)
+{
+    return ctx->ready_first || !aio_stack_empty(&ctx->bh_stack) ||
+           !aio_stack_empty(&ctx->co_stack) || !aio_stack_empty(&ctx->done_stack);
+}
+
+static bool aio_ready(AioContext *ctx)
+{
+    return aio_has_bhs(ctx) || __atomic_load_n(&ctx->notified, __ATOMIC_SEQ_CST);
+}
+
+static bool run_done(AioContext *ctx)
+{
+    AioNode *node = aio_stack_take(&ctx->done_stack);
+    bool progress = node != NULL;
+
+    while (node) {
+        AioNode *next = node->next;
+        HostRequest *req = container_of((uint64_t (*)[4])node, HostRequest, private_);
+
+        req->complete(req);
+        node = next;
     }
-    aio_context_unref(main_context);
-    main_context = NULL;
-    aio_set_current(NULL);
-    coroutine_thread_cleanup();
-    host_unselect();
+    return progress;
+}
+
+bool aio_run_bhs(AioContext *ctx)
+{
+    bool progress = run_done(ctx);
+
+    progress |= co_run_remote(ctx);
+    progress |= co_run_ready(ctx);
+    progress |= aio_run_bh_stack(ctx);
+    return progress;
+}
+
+void aio_woken(AioContext *ctx)
+{
+    if (__atomic_load_n(&ctx->sleeping, __ATOMIC_RELAXED) != SLEEP_NO &&
+        __atomic_exchange_n(&ctx->sleeping, SLEEP_NO, __ATOMIC_SEQ_CST) == SLEEP_WAKING) {
+        __atomic_store_n(&ctx->wakes_begun, ctx->wakes_begun + 1, __ATOMIC_RELEASE);
+    }
+}
+
+/* Look for events without sleeping, for as long as it paid lately. */
+static bool aio_busy_poll(AioContext *ctx, int64_t start_ns, bool *progress)
+{
+    int64_t timer_ns = aio_next_timer_ns(ctx);
+    int64_t end_ns = start_ns + (timer_ns < 0 ? ctx->poll_ns : MIN(ctx->poll_ns, timer_ns));
+
+    do {
+        if (host_ops->wait(ctx->loop, 0)) {
+            *progress = true;
+        }
+        if (*progress || aio_ready(ctx)) {
+            return true;
+        }
+    } while (qemu_clock_get_ns(QEMU_CLOCK_VIRTUAL) < end_ns);
+    return false;
+}
+
+/* The next event came after @waited_ns: would polling longer have caught it, or was it
+ * a waste? */
+static void aio_adapt_poll(AioContext *ctx, int64_t waited_ns)
+{
+    const IOThreadParams *p = &ctx->params;
+
+    if (waited_ns <= ctx->poll_ns) {
+        return;
+    }
+    if (waited_ns > p->poll_max_ns) {
+        ctx->poll_ns = p->poll_shrink ? ctx->poll_ns / p->poll_shrink : 0;
+    } else {
+        int64_t grow = p->poll_grow ? p->poll_grow : 2;
+
+        ctx->poll_ns = ctx->poll_ns ? ctx->poll_ns * grow : POLL_FIRST_NS;
+        ctx->poll_ns = MIN(ctx->poll_ns, p->poll_max_ns);
+    }
+}
+
+/* Wait until something happens. */
+static bool aio_wait_event(AioContext *ctx)
+{
+    int64_t start_ns = 0, timeout_ns;
+    bool progress = false;
+
+    if (ctx->params.poll_max_ns > 0) {
+        start_ns = qemu_clock_get_ns(QEMU_CLOCK_VIRTUAL);
+        if (ctx->poll_ns > 0 && aio_busy_poll(ctx, start_ns, &progress)) {
+            return progress;
+        }
+    }
+    /* From here on who pushes something wakes us; look again for what came before. */
+    __atomic_store_n(&ctx->sleeping, SLEEP_YES, __ATOMIC_SEQ_CST);
+    timeout_ns = aio_ready(ctx) ? 0 : aio_next_timer_ns(ctx);
+    if (timeout_ns) {
+        AIO_COUNT(ctx, sleeps);
+    }
+    progress = host_ops->wait(ctx->loop, timeout_ns);
+    aio_woken(ctx);
+    if (start_ns) {
+        aio_adapt_poll(ctx, qemu_clock_get_ns(QEMU_CLOCK_VIRTUAL) - start_ns);
+    }
+    return progress;
+}
+
+bool aio_poll(AioContext *ctx, bool blocking)
+{
+    bool progress;
+
+    g_assert(qemu_get_current_aio_context() == ctx);
+    g_assert(!qemu_in_coroutine());
+    g_assert(!ctx->polling);
+    ctx->polling = true;
+    if (blocking && !aio_ready(ctx)) {
+        progress = aio_wait_event(ctx);
+    } else {
+        progress = host_ops->wait(ctx->loop, 0);
+    }
+    if (__atomic_load_n(&ctx->notified, __ATOMIC_RELAXED)) {
+        __atomic_exchange_n(&ctx->notified, 0, __ATOMIC_SEQ_CST);
+    }
+    progress |= aio_run_bhs(ctx);
+    progress |= aio_run_timers(ctx);
+    if (ctx->is_main) {
+        aio_wait_check();
+    }
+    ctx->polling = false;
+    return progress;
 }
 
 const char *aio_host_name(void)
@@ -109,456 +378,4 @@ const char *aio_host_name(void)
 int64_t qemu_clock_get_ns(QEMUClockType type)
 {
     return host_ops->clock_ns(type);
-}
-
-/* ---- pushing ---- */
-
-void aio_notify(AioContext *ctx)
-{
-    __atomic_thread_fence(__ATOMIC_SEQ_CST);
-    if (__atomic_load_n(&ctx->sleeping, __ATOMIC_RELAXED)) {
-        host_ops->notify(ctx->loop);
-    }
-}
-
-static void bh_push(AioContext *ctx, BHItem *item)
-{
-    BHItem *old = __atomic_load_n(&ctx->bh_stack, __ATOMIC_RELAXED);
-
-    do {
-        item->next = old;
-    } while (!__atomic_compare_exchange_n(&ctx->bh_stack, &old, item, true,
-                                          __ATOMIC_SEQ_CST, __ATOMIC_RELAXED));
-    aio_notify(ctx);
-}
-
-void aio_co_push(AioContext *ctx, Coroutine *co)
-{
-    Coroutine **next = coroutine_next_ref(co);
-    Coroutine *old = __atomic_load_n(&ctx->co_stack, __ATOMIC_RELAXED);
-
-    do {
-        *next = old;
-    } while (!__atomic_compare_exchange_n(&ctx->co_stack, &old, co, true,
-                                          __ATOMIC_SEQ_CST, __ATOMIC_RELAXED));
-    aio_notify(ctx);
-}
-
-void aio_bh_schedule_oneshot(AioContext *ctx, QEMUBHFunc *cb, void *opaque)
-{
-    BHItem *item = g_new0(BHItem, 1);
-
-    item->cb = cb;
-    item->opaque = opaque;
-    bh_push(ctx, item);
-}
-
-QEMUBH *aio_bh_new(AioContext *ctx, QEMUBHFunc *cb, void *opaque)
-{
-    QEMUBH *bh = g_new0(QEMUBH, 1);
-
-    bh->item.cb = cb;
-    bh->item.opaque = opaque;
-    bh->item.bh = bh;
-    bh->ctx = ctx;
-    return bh;
-}
-
-void qemu_bh_schedule(QEMUBH *bh)
-{
-    unsigned old = __atomic_fetch_or(&bh->state, BH_QUEUED | BH_SCHEDULED, __ATOMIC_SEQ_CST);
-
-    if (!(old & BH_QUEUED)) {
-        bh_push(bh->ctx, &bh->item);
-    }
-}
-
-void qemu_bh_cancel(QEMUBH *bh)
-{
-    __atomic_fetch_and(&bh->state, ~BH_SCHEDULED, __ATOMIC_SEQ_CST);
-}
-
-void qemu_bh_delete(QEMUBH *bh)
-{
-    qemu_bh_cancel(bh);
-    unsigned old = __atomic_fetch_or(&bh->state, BH_DELETED, __ATOMIC_SEQ_CST);
-
-    if (!(old & BH_QUEUED)) {
-        g_free(bh);
-    }
-}
-
-/* ---- taking ---- */
-
-static void bh_run(BHItem *item)
-{
-    QEMUBH *bh = item->bh;
-
-    if (!bh) {
-        QEMUBHFunc *cb = item->cb;
-        void *opaque = item->opaque;
-
-        g_free(item);
-        cb(opaque);
-        return;
-    }
-    unsigned old = __atomic_fetch_and(&bh->state, ~(BH_QUEUED | BH_SCHEDULED), __ATOMIC_SEQ_CST);
-
-    if (old & BH_DELETED) {
-        g_free(bh);
-    } else if (old & BH_SCHEDULED) {
-        item->cb(item->opaque);
-    }
-}
-
-bool aio_has_bhs(AioContext *ctx)
-{
-    return __atomic_load_n(&ctx->bh_stack, __ATOMIC_SEQ_CST) ||
-           __atomic_load_n(&ctx->co_stack, __ATOMIC_SEQ_CST);
-}
-
-bool aio_run_bhs(AioContext *ctx)
-{
-    BHItem *bhs = __atomic_exchange_n(&ctx->bh_stack, NULL, __ATOMIC_SEQ_CST), *fifo = NULL;
-    Coroutine *cos = __atomic_exchange_n(&ctx->co_stack, NULL, __ATOMIC_SEQ_CST), *co_fifo = NULL;
-    bool progress = bhs || cos;
-
-    while (bhs) {
-        BHItem *next = bhs->next;
-
-        bhs->next = fifo;
-        fifo = bhs;
-        bhs = next;
-    }
-    while (cos) {
-        Coroutine **link = coroutine_next_ref(cos), *next = *link;
-
-        *link = co_fifo;
-        co_fifo = cos;
-        cos = next;
-    }
-    while (co_fifo) {
-        Coroutine *co = co_fifo;
-
-        co_fifo = *coroutine_next_ref(co);
-        *coroutine_next_ref(co) = NULL;
-        qemu_coroutine_enter(co);
-    }
-    while (fifo) {
-        BHItem *item = fifo;
-
-        fifo = item->next;
-        bh_run(item);
-    }
-    return progress;
-}
-
-bool aio_poll(AioContext *ctx, bool blocking)
-{
-    g_assert(qemu_get_current_aio_context() == ctx);
-    g_assert(!qemu_in_coroutine());
-    g_assert(!ctx->polling);
-    ctx->polling = true;
-
-    bool progress = aio_run_bhs(ctx);
-
-    progress |= aio_run_timers(ctx);
-    /* The host is asked now and then even when there is always something to run. */
-    if (!progress || ++ctx->turns_without_host >= 8) {
-        int64_t timeout = 0;
-
-        ctx->turns_without_host = 0;
-        if (blocking && !progress) {
-            __atomic_store_n(&ctx->sleeping, 1, __ATOMIC_SEQ_CST);
-            timeout = aio_has_bhs(ctx) ? 0 : aio_next_timer_ns(ctx);
-        }
-        progress |= host_ops->wait(ctx->loop, timeout);
-        __atomic_store_n(&ctx->sleeping, 0, __ATOMIC_RELEASE);
-        progress |= aio_run_bhs(ctx);
-        progress |= aio_run_timers(ctx);
-    }
-    ctx->polling = false;
-    return progress;
-}
-
-/* ---- timers: a binary heap by (time, order of arming) ---- */
-
-static bool timer_before(const QEMUTimer *a, const QEMUTimer *b)
-{
-    return a->expire_ns != b->expire_ns ? a->expire_ns < b->expire_ns : a->sequence < b->sequence;
-}
-
-static void heap_put(AioContext *ctx, unsigned i, QEMUTimer *t)
-{
-    ctx->heap[i] = t;
-    t->heap_index = i;
-}
-
-static void heap_up(AioContext *ctx, unsigned i)
-{
-    QEMUTimer *t = ctx->heap[i];
-
-    while (i > 0 && timer_before(t, ctx->heap[(i - 1) / 2])) {
-        heap_put(ctx, i, ctx->heap[(i - 1) / 2]);
-        i = (i - 1) / 2;
-    }
-    heap_put(ctx, i, t);
-}
-
-static void heap_down(AioContext *ctx, unsigned i)
-{
-    QEMUTimer *t = ctx->heap[i];
-
-    for (unsigned child; (child = 2 * i + 1) < ctx->heap_len; i = child) {
-        if (child + 1 < ctx->heap_len && timer_before(ctx->heap[child + 1], ctx->heap[child])) {
-            child++;
-        }
-        if (!timer_before(ctx->heap[child], t)) {
-            break;
-        }
-        heap_put(ctx, i, ctx->heap[child]);
-    }
-    heap_put(ctx, i, t);
-}
-
-void timer_init_ns(QEMUTimer *t, AioContext *ctx, QEMUTimerCB *cb, void *opaque)
-{
-    memset(t, 0, sizeof(*t));
-    t->ctx = ctx;
-    t->cb = cb;
-    t->opaque = opaque;
-    t->expire_ns = -1;
-}
-
-bool timer_pending(const QEMUTimer *t)
-{
-    return t->expire_ns >= 0;
-}
-
-void timer_del(QEMUTimer *t)
-{
-    AioContext *ctx = t->ctx;
-
-    if (!timer_pending(t)) {
-        return;
-    }
-    unsigned i = t->heap_index;
-    QEMUTimer *last = ctx->heap[--ctx->heap_len];
-
-    t->expire_ns = -1;
-    if (last != t) {
-        heap_put(ctx, i, last);
-        heap_up(ctx, i);
-        heap_down(ctx, last->heap_index);
-    }
-}
-
-void timer_mod_ns(QEMUTimer *t, int64_t expire_virtual_ns)
-{
-    AioContext *ctx = t->ctx;
-
-    g_assert(qemu_get_current_aio_context() == ctx);
-    timer_del(t);
-    t->expire_ns = MAX(expire_virtual_ns, 0);
-    t->sequence = ctx->timer_sequence++;
-    if (ctx->heap_len == ctx->heap_alloc) {
-        ctx->heap_alloc = ctx->heap_alloc * 2 + 8;
-        ctx->heap = g_renew(QEMUTimer *, ctx->heap, ctx->heap_alloc);
-    }
-    heap_put(ctx, ctx->heap_len++, t);
-    heap_up(ctx, ctx->heap_len - 1);
-}
-
-int64_t aio_next_timer_ns(AioContext *ctx)
-{
-    if (!ctx->heap_len) {
-        return -1;
-    }
-    return MAX(ctx->heap[0]->expire_ns - qemu_clock_get_ns(QEMU_CLOCK_VIRTUAL), 0);
-}
-
-bool aio_run_timers(AioContext *ctx)
-{
-    bool progress = false;
-
-    if (!ctx->heap_len) {
-        return false;
-    }
-    int64_t now = qemu_clock_get_ns(QEMU_CLOCK_VIRTUAL);
-
-    while (ctx->heap_len && ctx->heap[0]->expire_ns <= now) {
-        QEMUTimer *t = ctx->heap[0];
-
-        timer_del(t);
-        t->cb(t->opaque);
-        progress = true;
-    }
-    return progress;
-}
-
-/* ---- waiting for a condition in the main thread ---- */
-
-typedef struct AioWaiter {
-    Coroutine *co;
-    LIST_ENTRY(AioWaiter) link;
-} AioWaiter;
-
-static LIST_HEAD(, AioWaiter) waiters = LIST_HEAD_INITIALIZER(waiters);
-static unsigned num_waiters;        /* atomic */
-static unsigned kick_pending;       /* atomic */
-
-static void aio_kick_bh(void *opaque)
-{
-    AioWaiter *w, *next;
-
-    __atomic_store_n(&kick_pending, 0, __ATOMIC_SEQ_CST);
-    LIST_FOREACH_SAFE(w, &waiters, link, next) {
-        aio_co_push(main_context, w->co);
-        LIST_REMOVE(w, link);
-        w->co = NULL;
-    }
-}
-
-void aio_wait_kick(void)
-{
-    __atomic_thread_fence(__ATOMIC_SEQ_CST);
-    if (__atomic_load_n(&num_waiters, __ATOMIC_RELAXED) &&
-        !__atomic_exchange_n(&kick_pending, 1, __ATOMIC_SEQ_CST)) {
-        aio_bh_schedule_oneshot(main_context, aio_kick_bh, NULL);
-    }
-}
-
-void aio_wait_while(bool (*cond)(void *opaque), void *opaque)
-{
-    g_assert(qemu_in_main_thread());
-    __atomic_fetch_add(&num_waiters, 1, __ATOMIC_SEQ_CST);
-    if (qemu_in_coroutine()) {
-        AioWaiter w = { .co = qemu_coroutine_self() };
-
-        while (cond(opaque)) {
-            w.co = qemu_coroutine_self();
-            LIST_INSERT_HEAD(&waiters, &w, link);
-            qemu_coroutine_yield();
-        }
-    } else {
-        while (cond(opaque)) {
-            aio_poll(main_context, true);
-        }
-    }
-    __atomic_fetch_sub(&num_waiters, 1, __ATOMIC_SEQ_CST);
-}
-
-typedef struct CoRun {
-    CoroutineEntry *entry;
-    void *opaque;
-    bool done;
-} CoRun;
-
-static void coroutine_fn co_run_entry(void *opaque)
-{
-    CoRun *run = opaque;
-
-    run->entry(run->opaque);
-    run->done = true;
-    aio_wait_kick();
-}
-
-static bool co_run_busy(void *opaque)
-{
-    return !((CoRun *)opaque)->done;
-}
-
-void aio_co_run(CoroutineEntry *entry, void *opaque)
-{
-    CoRun run = { entry, opaque, false };
-
-    if (qemu_in_coroutine()) {
-        entry(opaque);
-        return;
-    }
-    g_assert(qemu_in_main_thread());
-    qemu_coroutine_enter(qemu_coroutine_create(co_run_entry, &run));
-    aio_wait_while(co_run_busy, &run);
-}
-
-/* ---- file descriptors ---- */
-
-typedef struct FdWait {
-    AioContext *ctx;
-    int fd;
-    Coroutine *reader, *writer;
-    bool cancelled;
-} FdWait;
-
-void aio_set_fd_handler(AioContext *ctx, int fd, IOHandler *io_read, IOHandler *io_write, void *opaque)
-{
-    host_ops->fd_set(ctx->loop, fd, io_read, io_write, opaque);
-}
-
-static void fd_wait_ready(void *opaque, bool for_write)
-{
-    FdWait *w = opaque;
-    Coroutine **slot = for_write ? &w->writer : &w->reader, *co = *slot;
-
-    *slot = NULL;
-    if (co) {
-        aio_co_push(w->ctx, co);
-    }
-}
-
-static void fd_wait_update(FdWait *w);
-
-static void fd_wait_read(void *opaque)
-{
-    fd_wait_ready(opaque, false);
-    fd_wait_update(opaque);
-}
-
-static void fd_wait_write(void *opaque)
-{
-    fd_wait_ready(opaque, true);
-    fd_wait_update(opaque);
-}
-
-static void fd_wait_update(FdWait *w)
-{
-    host_ops->fd_set(w->ctx->loop, w->fd, w->reader ? fd_wait_read : NULL,
-                     w->writer ? fd_wait_write : NULL, w);
-}
-
-int coroutine_fn aio_co_wait_fd(int fd, bool for_write)
-{
-    AioContext *ctx = qemu_get_current_aio_context();
-    FdWait *w = g_hash_table_lookup(ctx->fd_waits, GINT_TO_POINTER(fd));
-
-    if (!w) {
-        w = g_new0(FdWait, 1);
-        w->ctx = ctx;
-        w->fd = fd;
-        g_hash_table_insert(ctx->fd_waits, GINT_TO_POINTER(fd), w);
-    }
-    if (w->cancelled) {
-        return -ECANCELED;
-    }
-    Coroutine **slot = for_write ? &w->writer : &w->reader;
-
-    g_assert(!*slot);
-    *slot = qemu_coroutine_self();
-    fd_wait_update(w);
-    qemu_coroutine_yield();
-    w = g_hash_table_lookup(ctx->fd_waits, GINT_TO_POINTER(fd));
-    return !w || w->cancelled ? -ECANCELED : 0;
-}
-
-void aio_co_fd_cancel(int fd)
-{
-    AioContext *ctx = qemu_get_current_aio_context();
-    FdWait *w = g_hash_table_lookup(ctx->fd_waits, GINT_TO_POINTER(fd));
-
-    if (w) {
-        fd_wait_ready(w, false);
-        fd_wait_ready(w, true);
-        fd_wait_update(w);
-        g_hash_table_remove(ctx->fd_waits, GINT_TO_POINTER(fd));
-    }
 }

@@ -40,7 +40,7 @@ bool coroutine_fn qemu_co_mutex_trylock(CoMutex *mutex)
                                      __ATOMIC_ACQUIRE, __ATOMIC_RELAXED)) {
         return false;
     }
-    mutex->holder = qemu_coroutine_self();
+    __atomic_store_n(&mutex->holder, qemu_coroutine_self(), __ATOMIC_RELAXED);
     return true;
 }
 
@@ -51,44 +51,44 @@ void coroutine_fn qemu_co_mutex_lock(CoMutex *mutex)
     }
     CoWaitRecord w = { .co = qemu_coroutine_self() };
 
-    g_assert(mutex->holder != w.co);
-    co_spin_lock(&mutex->guard);
+    g_assert(__atomic_load_n(&mutex->holder, __ATOMIC_RELAXED) != w.co);
+    aio_spin_lock(&mutex->guard);
     if (__atomic_exchange_n(&mutex->locked, 2, __ATOMIC_ACQ_REL) == 0) {
-        co_spin_unlock(&mutex->guard);
+        aio_spin_unlock(&mutex->guard);
     } else {
         STAILQ_INSERT_TAIL(&mutex->waiters, &w, next);
-        co_spin_unlock(&mutex->guard);
+        aio_spin_unlock(&mutex->guard);
         qemu_coroutine_yield();
     }
-    mutex->holder = w.co;
+    __atomic_store_n(&mutex->holder, w.co, __ATOMIC_RELAXED);
 }
 
 void coroutine_fn qemu_co_mutex_unlock(CoMutex *mutex)
 {
     unsigned expected = 1;
 
-    g_assert(mutex->holder == qemu_coroutine_self());
-    mutex->holder = NULL;
+    qemu_co_mutex_assert_locked(mutex);
+    __atomic_store_n(&mutex->holder, NULL, __ATOMIC_RELAXED);
     if (__atomic_compare_exchange_n(&mutex->locked, &expected, 0, false,
                                     __ATOMIC_RELEASE, __ATOMIC_RELAXED)) {
         return;
     }
-    co_spin_lock(&mutex->guard);
+    aio_spin_lock(&mutex->guard);
     CoWaitRecord *w = wait_pop(&mutex->waiters);
     Coroutine *co = w ? w->co : NULL;
 
     if (!w) {
         __atomic_store_n(&mutex->locked, 0, __ATOMIC_RELEASE);
     }
-    co_spin_unlock(&mutex->guard);
+    aio_spin_unlock(&mutex->guard);
     if (co) {
-        aio_co_wake(co);        /* it holds the mutex now */
+        co_wake_queued(co);     /* it holds the mutex now */
     }
 }
 
 void coroutine_fn qemu_co_mutex_assert_locked(CoMutex *mutex)
 {
-    g_assert(mutex->holder == qemu_coroutine_self());
+    g_assert(__atomic_load_n(&mutex->holder, __ATOMIC_RELAXED) == qemu_coroutine_self());
 }
 
 /* ---- queue ---- */
@@ -136,7 +136,7 @@ bool qemu_co_enter_next(CoQueue *queue)
     /* Always queued, never run here: the caller holds the lock of the queue. */
     Coroutine *co = w->co;
 
-    aio_co_push(qemu_coroutine_get_aio_context(co), co);
+    co_wake_queued(co);
     return true;
 }
 
@@ -176,9 +176,9 @@ static void rwlock_wake(CoRwlock *lock)
             break;
         }
     }
-    co_spin_unlock(&lock->guard);
+    aio_spin_unlock(&lock->guard);
     while ((w = wait_pop(&go))) {
-        aio_co_push(qemu_coroutine_get_aio_context(w->co), w->co);
+        co_wake_queued(w->co);
     }
 }
 
@@ -186,14 +186,14 @@ static void coroutine_fn rwlock_lock(CoRwlock *lock, bool write)
 {
     CoWaitRecord w = { .co = qemu_coroutine_self(), .write = write };
 
-    co_spin_lock(&lock->guard);
+    aio_spin_lock(&lock->guard);
     if (STAILQ_EMPTY(&lock->tickets) && (write ? lock->owners == 0 : lock->owners >= 0)) {
         lock->owners += write ? -1 : 1;
-        co_spin_unlock(&lock->guard);
+        aio_spin_unlock(&lock->guard);
         return;
     }
     STAILQ_INSERT_TAIL(&lock->tickets, &w, next);
-    co_spin_unlock(&lock->guard);
+    aio_spin_unlock(&lock->guard);
     qemu_coroutine_yield();
 }
 
@@ -209,7 +209,7 @@ void coroutine_fn qemu_co_rwlock_wrlock(CoRwlock *lock)
 
 void coroutine_fn qemu_co_rwlock_unlock(CoRwlock *lock)
 {
-    co_spin_lock(&lock->guard);
+    aio_spin_lock(&lock->guard);
     g_assert(lock->owners != 0);
     lock->owners += lock->owners < 0 ? 1 : -1;
     rwlock_wake(lock);
@@ -217,7 +217,7 @@ void coroutine_fn qemu_co_rwlock_unlock(CoRwlock *lock)
 
 void coroutine_fn qemu_co_rwlock_downgrade(CoRwlock *lock)
 {
-    co_spin_lock(&lock->guard);
+    aio_spin_lock(&lock->guard);
     g_assert(lock->owners == -1);
     lock->owners = 1;
     rwlock_wake(lock);
@@ -225,11 +225,11 @@ void coroutine_fn qemu_co_rwlock_downgrade(CoRwlock *lock)
 
 void coroutine_fn qemu_co_rwlock_upgrade(CoRwlock *lock)
 {
-    co_spin_lock(&lock->guard);
+    aio_spin_lock(&lock->guard);
     g_assert(lock->owners > 0);
     if (lock->owners == 1 && STAILQ_EMPTY(&lock->tickets)) {
         lock->owners = -1;
-        co_spin_unlock(&lock->guard);
+        aio_spin_unlock(&lock->guard);
         return;
     }
     /* Others are there: queue as a writer, giving up the read lock. What was read before may
@@ -255,62 +255,28 @@ void coroutine_fn qemu_co_sem_wait(CoSemaphore *sem)
 {
     CoWaitRecord w = { .co = qemu_coroutine_self() };
 
-    co_spin_lock(&sem->guard);
+    aio_spin_lock(&sem->guard);
     if (sem->count > 0) {
         sem->count--;
-        co_spin_unlock(&sem->guard);
+        aio_spin_unlock(&sem->guard);
         return;
     }
     STAILQ_INSERT_TAIL(&sem->waiters, &w, next);
-    co_spin_unlock(&sem->guard);
+    aio_spin_unlock(&sem->guard);
     qemu_coroutine_yield();
 }
 
 void qemu_co_sem_post(CoSemaphore *sem)
 {
-    co_spin_lock(&sem->guard);
+    aio_spin_lock(&sem->guard);
     CoWaitRecord *w = wait_pop(&sem->waiters);
     Coroutine *co = w ? w->co : NULL;
 
     if (!w) {
         sem->count++;
     }
-    co_spin_unlock(&sem->guard);
+    aio_spin_unlock(&sem->guard);
     if (co) {
-        aio_co_push(qemu_coroutine_get_aio_context(co), co);
+        co_wake_queued(co);
     }
-}
-
-/* ---- sleep ---- */
-
-static void co_sleep_cb(void *opaque)
-{
-    co_sleep_wake(opaque);
-}
-
-void co_sleep_wake(QemuCoSleep *w)
-{
-    Coroutine *co = __atomic_exchange_n(&w->to_wake, NULL, __ATOMIC_ACQ_REL);
-
-    if (co) {
-        aio_co_wake(co);
-    }
-}
-
-void coroutine_fn co_sleep_ns_wakeable(QemuCoSleep *w, int64_t ns)
-{
-    QEMUTimer t;
-
-    timer_init_ns(&t, qemu_get_current_aio_context(), co_sleep_cb, w);
-    __atomic_store_n(&w->to_wake, qemu_coroutine_self(), __ATOMIC_RELEASE);
-    timer_mod_ns(&t, qemu_clock_get_ns(QEMU_CLOCK_VIRTUAL) + MAX(ns, 0));
-    qemu_coroutine_yield();
-    timer_del(&t);
-}
-
-void coroutine_fn co_sleep_ns(int64_t ns)
-{
-    QemuCoSleep w = { NULL };
-
-    co_sleep_ns_wakeable(&w, ns);
 }

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* host.c: choosing the host back end, and requests from coroutines; see host.h. */
 #include "aio/aio_private.h"
-#include "aio/host_posix.h"
+#ifdef CONFIG_IO_URING
+#include "aio/host_uring.h"
+#endif
 
 const HostOps *host_ops;
 static const HostOps *host_registered;
@@ -25,25 +27,45 @@ int host_select(const char *name, Error **errp)
         error_append_hint(errp, "It is 'io_uring' or 'threads'.\n");
         return -EINVAL;
     }
-    bool uring = (!name || !strcmp(name, "io_uring")) && host_uring_available();
-
-    if (name && !strcmp(name, "io_uring") && !uring) {
-        error_setg(errp, "io_uring is not available here");
-        error_append_hint(errp, "The kernel or a policy refuses it; 'threads' always works.\n");
-        return -ENOSYS;
+    host_ops = &host_ops_threads;
+    if (name && !strcmp(name, "threads")) {
+        return 0;
     }
 #ifdef CONFIG_IO_URING
-    host_ops = uring ? &host_ops_uring : &host_ops_threads;
+    int ret = host_uring_probe();
+
+    if (ret == 0) {
+        host_ops = &host_ops_uring;
+    } else if (name) {
+        error_setg_errno(errp, -ret, "io_uring does not work here");
+        error_append_hint(errp, ret == -EPERM ?
+                          "A policy forbids it (seccomp, or the sysctl kernel.io_uring_disabled); "
+                          "the back end 'threads' works everywhere.\n" :
+                          "The kernel or a limit refuses it; the back end 'threads' works everywhere.\n");
+        return ret;
+    }
 #else
-    host_ops = &host_ops_threads;
+    if (name) {
+        error_setg(errp, "This build has no io_uring");
+        error_append_hint(errp, "Use the back end 'threads', or build with liburing.\n");
+        return -ENOSYS;
+    }
 #endif
     return 0;
 }
 
 void host_unselect(void)
 {
-    host_pool_exit();
     host_ops = NULL;
+}
+
+bool host_uring_available(void)
+{
+#ifdef CONFIG_IO_URING
+    return host_uring_probe() == 0;
+#else
+    return false;
+#endif
 }
 
 static void host_co_complete(HostRequest *req)

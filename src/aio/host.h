@@ -137,10 +137,23 @@ int64_t coroutine_fn host_co_submit(HostRequest *req);
 int coroutine_fn host_co_rw(HostFile *file, bool is_write, int64_t offset,
                             const struct iovec *iov, int niov, int64_t bytes, unsigned flags);
 
+/* What the host layer did so far, all contexts together, including past ones. */
+typedef struct HostStats {
+    uint64_t inline_reads;          /* done at once from the page cache */
+    uint64_t inline_read_misses;    /* tried at once, not there */
+    uint64_t inline_writes;         /* done at once */
+    uint64_t inline_writes_slow;    /* of these, those that took so long that we back off */
+    uint64_t queued;                /* requests that took the asynchronous way */
+    uint64_t pooled;                /* of these, those run by worker threads */
+    uint64_t sleeps;                /* turns of a loop that waited */
+} HostStats;
+void host_stats_get(HostStats *out);
+
 /* Inside the aio layer: */
 HostLoop *aio_host_loop(AioContext *ctx);
-/* Next timer of @ctx in ns from now (-1: none), run due timers, run bottom
- * halves; the simulator uses them to drive a context by hand. */
+const IOThreadParams *aio_context_params(AioContext *ctx);
+/* Next timer of @ctx in ns from now (-1: none), run due timers, run bottom halves and
+ * woken coroutines; the simulator uses them to drive a context by hand. */
 int64_t aio_next_timer_ns(AioContext *ctx);
 bool aio_run_timers(AioContext *ctx);
 bool aio_run_bhs(AioContext *ctx);

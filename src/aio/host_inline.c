@@ -1,63 +1,96 @@
 /* SPDX-License-Identifier: MIT */
-/* host_inline.c: small requests done at once, where the page cache answers.
+/* host_inline.c: small requests of guests done at once, where the page cache answers.
  *
- * A hop to a worker thread and back costs several times what copying 4 KiB does. So:
- *   reads   preadv2(RWF_NOWAIT): never blocks. After misses in a row it is tried more rarely, so
- *           that a cold disk does not pay for it.
- *   writes  a buffered pwritev of a guest's small request. It may block (dirty page
- *           throttling, a journal that commits), which an event loop must not. So each one is
- *           timed: after one that took long, writes take the asynchronous way for a time in
- *           proportion (100 times as long, at most a second). The loop can be held up by one
- *           such write in each period: at most about one per cent of its time.
- * Bulk requests (large, or not HOST_FLAG_GUEST) never come here.
+ * Handing 4 KiB to another thread and back costs many times the copy. Nothing may block
+ * an event loop, though; so:
+ *
+ * Reads:   preadv2(RWF_NOWAIT), which never blocks. After misses in a row it is tried more
+ *          and more rarely, so that a cold disk does not pay for it.
+ *
+ * Writes:  a buffered write goes to memory and takes a microsecond or two. It has no form
+ *          that never blocks on the usual file systems, and io_uring gives it to a kernel
+ *          thread for that reason. It blocks when (a) the kernel throttles writers because
+ *          too much is dirty, (b) the journal commits, mostly on behalf of a flush, or (c)
+ *          the page is being written back or must be read first. So: none while a flush of
+ *          the file is in flight (b); each is timed, and after one that took over SLOW_NS all
+ *          writes to the file take the asynchronous way for BACKOFF_FACTOR times as
+ *          long, doubled with each slow one in a row (a, c). The loop thus loses at most
+ *          about 1 / BACKOFF_FACTOR of its time to slow ones, and much less when they
+ *          persist, as they do while writers are throttled.
+ *
+ * Never:   O_DIRECT, devices, writes with FUA, requests above INLINE_MAX or not of a guest.
  */
-#include "base/osdep.h"
+#include "aio/aio_private.h"
 #include "aio/host_posix.h"
 
 #define INLINE_MAX      (64 * KiB)
-#define SLOW_NS         (500 * 1000)
+#define SLOW_NS         (200 * 1000)
 #define BACKOFF_FACTOR  100
+#define BACKOFF_NS_MIN  (10 * 1000 * 1000)
+#define BACKOFF_NS_MAX  NANOSECONDS_PER_SECOND
+#define MISSES_MAX      6       /* at worst one read in 2^6 is tried */
+#define MISSES_NEVER    31      /* the file system does not know RWF_NOWAIT */
 
 static bool inline_read(HostRequest *req)
 {
     HostFile *f = req->file;
-    unsigned skip = __atomic_load_n(&f->read_skip, __ATOMIC_RELAXED);
+    unsigned skip = __atomic_load_n(&f->read_skip, __ATOMIC_RELAXED), misses;
+    ssize_t n;
 
     if (skip) {
         __atomic_store_n(&f->read_skip, skip - 1, __ATOMIC_RELAXED);
         return false;
     }
-    ssize_t n = preadv2(f->fd, req->iov, MIN(req->niov, IOV_MAX), req->offset, RWF_NOWAIT);
-
-    if (n >= 0) {
-        __atomic_store_n(&f->read_misses, 0, __ATOMIC_RELAXED);
-        req->ret = n;
+    n = preadv2(f->fd, req->iov, MIN(req->niov, IOV_MAX), req->offset, RWF_NOWAIT);
+    if (likely(n >= 0)) {
+        if (unlikely(__atomic_load_n(&f->read_misses, __ATOMIC_RELAXED))) {
+            __atomic_store_n(&f->read_misses, 0, __ATOMIC_RELAXED);
+        }
+        AIO_COUNT(req->ctx, inline_reads);
+        req->ret = n;           /* perhaps short: host_co_rw() goes on with the rest */
         return true;
     }
-    unsigned misses = __atomic_load_n(&f->read_misses, __ATOMIC_RELAXED);
-
-    misses = errno == EOPNOTSUPP ? 20 : MIN(misses + 1, 6);
+    AIO_COUNT(req->ctx, inline_read_misses);
+    misses = __atomic_load_n(&f->read_misses, __ATOMIC_RELAXED);
+    misses = errno == EOPNOTSUPP ? MISSES_NEVER : MIN(misses + 1, MISSES_MAX);
     __atomic_store_n(&f->read_misses, misses, __ATOMIC_RELAXED);
     __atomic_store_n(&f->read_skip, (1u << misses) - 1, __ATOMIC_RELAXED);
     return false;
 }
 
+/* A write took @ns: stay away for a while, longer if the last time did not help. */
+static void write_was_slow(HostFile *f, int64_t now_ns, int64_t ns)
+{
+    int64_t last = __atomic_load_n(&f->write_backoff_ns, __ATOMIC_RELAXED);
+    int64_t backoff = MAX(MAX(ns * BACKOFF_FACTOR, 2 * last), BACKOFF_NS_MIN);
+
+    backoff = MIN(backoff, BACKOFF_NS_MAX);
+    __atomic_store_n(&f->write_backoff_ns, backoff, __ATOMIC_RELAXED);
+    __atomic_store_n(&f->write_backoff_until_ns, now_ns + backoff, __ATOMIC_RELAXED);
+}
+
 static bool inline_write(HostRequest *req)
 {
     HostFile *f = req->file;
-    int64_t start = host_posix_clock_ns(QEMU_CLOCK_VIRTUAL);
+    int64_t start = host_posix_clock_ns(QEMU_CLOCK_VIRTUAL), end, backoff;
+    ssize_t n;
+    int err;
 
-    if (start < __atomic_load_n(&f->write_backoff_until_ns, __ATOMIC_RELAXED)) {
+    if (__atomic_load_n(&f->flushing, __ATOMIC_RELAXED) ||
+        start < __atomic_load_n(&f->write_backoff_until_ns, __ATOMIC_RELAXED)) {
         return false;
     }
-    ssize_t n = pwritev(f->fd, req->iov, MIN(req->niov, IOV_MAX), req->offset);
-    int err = errno;
-    int64_t end = host_posix_clock_ns(QEMU_CLOCK_VIRTUAL);
-
-    if (end - start > SLOW_NS) {
-        __atomic_store_n(&f->write_backoff_until_ns,
-                         end + MIN((end - start) * BACKOFF_FACTOR, NANOSECONDS_PER_SECOND),
-                         __ATOMIC_RELAXED);
+    n = pwritev(f->fd, req->iov, MIN(req->niov, IOV_MAX), req->offset);
+    err = errno;
+    end = host_posix_clock_ns(QEMU_CLOCK_VIRTUAL);
+    AIO_COUNT(req->ctx, inline_writes);
+    backoff = __atomic_load_n(&f->write_backoff_ns, __ATOMIC_RELAXED);
+    if (unlikely(end - start > SLOW_NS)) {
+        AIO_COUNT(req->ctx, inline_writes_slow);
+        write_was_slow(f, end, end - start);
+    } else if (unlikely(backoff) && end - __atomic_load_n(&f->write_backoff_until_ns, __ATOMIC_RELAXED) > backoff) {
+        /* Fast for as long as it had been avoided: forget it. */
+        __atomic_store_n(&f->write_backoff_ns, 0, __ATOMIC_RELAXED);
     }
     if (n < 0 && err == EINTR) {
         return false;

@@ -1,14 +1,16 @@
 /* SPDX-License-Identifier: MIT */
-/* host_posix.c: files by system calls; see host_posix.h. */
+/* host_posix.c: opening, asking, locking files; clocks, random numbers, threads, by system
+ * calls; see host_posix.h. */
 #include "base/osdep.h"
 #include "aio/host_posix.h"
 #include <fcntl.h>
-#include <linux/falloc.h>
 #include <linux/fs.h>
 #include <pthread.h>
+#include <signal.h>
 #include <sys/ioctl.h>
 #include <sys/random.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <time.h>
 
 int64_t host_posix_clock_ns(QEMUClockType type)
@@ -30,18 +32,32 @@ void host_posix_random(void *buf, size_t len)
     }
 }
 
+/* Opening a FIFO for reading would wait for a writer, for ever perhaps. */
+static int open_file(const char *path, int flags, unsigned mode)
+{
+    struct stat st;
+    bool wait = !stat(path, &st) && !S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode);
+    int fd;
+
+    do {
+        fd = open(path, flags | O_CLOEXEC | (wait ? O_NONBLOCK : 0), mode);
+    } while (fd < 0 && errno == EINTR);
+    if (fd >= 0 && wait) {
+        fcntl(fd, F_SETFL, flags & ~(O_CREAT | O_EXCL | O_TRUNC));
+    }
+    return fd;
+}
+
 HostFile *host_posix_open(const char *path, int flags, unsigned mode, int *ret)
 {
-    int fd = open(path, flags | O_CLOEXEC, mode);
+    int fd = open_file(path, flags, mode);
     struct stat st;
 
-    if (fd < 0) {
+    if (fd < 0 || fstat(fd, &st) < 0) {
         *ret = -errno;
-        return NULL;
-    }
-    if (fstat(fd, &st) < 0) {
-        *ret = -errno;
-        close(fd);
+        if (fd >= 0) {
+            close(fd);
+        }
         return NULL;
     }
     HostFile *file = g_new0(HostFile, 1);
@@ -76,189 +92,105 @@ int host_posix_lock(HostFile *file, int64_t start, int64_t len, HostLockType typ
         .l_whence = SEEK_SET, .l_start = start, .l_len = len,
         .l_type = type == HOST_UNLOCK ? F_UNLCK : type == HOST_LOCK_SHARED ? F_RDLCK : F_WRLCK,
     };
+    int ret;
 
-    if (fcntl(file->fd, test ? F_OFD_GETLK : F_OFD_SETLK, &fl) < 0) {
+    do {
+        ret = fcntl(file->fd, test ? F_OFD_GETLK : F_OFD_SETLK, &fl);
+    } while (ret < 0 && errno == EINTR);
+    if (ret < 0) {
         return errno == EACCES ? -EAGAIN : -errno;
     }
     return test && fl.l_type != F_UNLCK ? -EAGAIN : 0;
 }
 
+/* Whether the disk under @st turns; false where nobody says. */
+static bool is_rotational(const struct stat *st)
+{
+    dev_t dev = S_ISBLK(st->st_mode) ? st->st_rdev : st->st_dev;
+    /* A partition has its queue one level up. */
+    static const char *const places[] = { "queue", "../queue" };
+
+    for (size_t i = 0; i < G_N_ELEMENTS(places); i++) {
+        g_autofree char *path = g_strdup_printf("/sys/dev/block/%u:%u/%s/rotational",
+                                                major(dev), minor(dev), places[i]);
+        char c = '0';
+        int fd = open(path, O_RDONLY | O_CLOEXEC);
+
+        if (fd >= 0) {
+            ssize_t n = read(fd, &c, 1);
+
+            close(fd);
+            return n == 1 && c == '1';
+        }
+    }
+    return false;
+}
+
+static int stat_device(int fd, HostStat *out)
+{
+    uint64_t size;
+    int sector = 512;
+    unsigned physical = 512;
+
+    if (ioctl(fd, BLKGETSIZE64, &size) < 0) {
+        return -errno;
+    }
+    if (ioctl(fd, BLKSSZGET, &sector) < 0 || sector <= 0) {
+        sector = 512;
+    }
+    if (ioctl(fd, BLKPBSZGET, &physical) < 0 || physical < (unsigned)sector) {
+        physical = sector;
+    }
+    out->length_bytes = size;
+    out->logical_block_bytes = sector;
+    out->physical_block_bytes = physical;
+    return 0;
+}
+
+/* What O_DIRECT asks for: the kernel knows; older ones do not tell, then what is always
+ * enough. */
+static void stat_direct(int fd, HostStat *out)
+{
+    uint32_t safe = out->is_block_device ? out->logical_block_bytes : 4096;
+
+    out->direct_align_bytes = safe;
+    out->direct_mem_align_bytes = safe;
+#ifdef STATX_DIOALIGN
+    struct statx stx;
+
+    if (!statx(fd, "", AT_EMPTY_PATH, STATX_DIOALIGN, &stx) &&
+        (stx.stx_mask & STATX_DIOALIGN) && stx.stx_dio_offset_align) {
+        out->direct_align_bytes = stx.stx_dio_offset_align;
+        out->direct_mem_align_bytes = MAX(stx.stx_dio_mem_align, 1);
+    }
+#endif
+}
+
 int host_posix_stat(HostFile *file, HostStat *out)
 {
     struct stat st;
+    int ret = 0;
 
     if (fstat(file->fd, &st) < 0) {
         return -errno;
     }
-    memset(out, 0, sizeof(*out));
-    out->is_regular = S_ISREG(st.st_mode);
-    out->is_block_device = S_ISBLK(st.st_mode);
-    out->is_char_device = S_ISCHR(st.st_mode);
-    out->length_bytes = st.st_size;
-    out->allocated_bytes = (int64_t)st.st_blocks * 512;
-    out->direct_align_bytes = out->direct_mem_align_bytes = 1;
     if (S_ISDIR(st.st_mode)) {
         return -EISDIR;
     }
+    *out = (HostStat) {
+        .is_regular = S_ISREG(st.st_mode), .is_block_device = S_ISBLK(st.st_mode),
+        .is_char_device = S_ISCHR(st.st_mode), .length_bytes = st.st_size,
+        .allocated_bytes = (int64_t)st.st_blocks * 512,
+        .direct_align_bytes = 1, .direct_mem_align_bytes = 1,
+        .rotational = is_rotational(&st),
+    };
     if (out->is_block_device) {
-        uint64_t size;
-        unsigned sector = 512, physical = 512;
-
-        if (ioctl(file->fd, BLKGETSIZE64, &size) < 0) {
-            return -errno;
-        }
-        ioctl(file->fd, BLKSSZGET, &sector);
-        ioctl(file->fd, BLKPBSZGET, &physical);
-        out->length_bytes = size;
-        out->logical_block_bytes = sector;
-        out->physical_block_bytes = physical;
+        ret = stat_device(file->fd, out);
     }
-    if (file->direct) {
-        out->direct_align_bytes = out->direct_mem_align_bytes = MAX(out->logical_block_bytes, 512);
-#ifdef STATX_DIOALIGN
-        struct statx stx;
-
-        if (!statx(file->fd, "", AT_EMPTY_PATH, STATX_DIOALIGN, &stx) &&
-            (stx.stx_mask & STATX_DIOALIGN) && stx.stx_dio_offset_align) {
-            out->direct_align_bytes = stx.stx_dio_offset_align;
-            out->direct_mem_align_bytes = stx.stx_dio_mem_align;
-        }
-#else
-        if (out->is_regular) {
-            out->direct_align_bytes = out->direct_mem_align_bytes = 4096;
-        }
-#endif
+    if (ret == 0 && file->direct) {
+        stat_direct(file->fd, out);
     }
-    return 0;
-}
-
-/* ---- blocking execution ---- */
-
-static int64_t sys(int64_t r)
-{
-    return r < 0 ? -errno : r;
-}
-
-static int64_t notsup(int64_t r)
-{
-    /* What file systems and devices say instead of "not supported". */
-    if (r == -EOPNOTSUPP || r == -ENOSYS || r == -ENOTTY || r == -EINVAL || r == -ENODEV || r == -EPERM) {
-        return -ENOTSUP;
-    }
-    return r;
-}
-
-static int64_t do_zero(HostRequest *req)
-{
-    int fd = req->file->fd;
-
-    if (req->file->block_device) {
-        uint64_t range[2] = { req->offset, req->bytes };
-
-        /* The kernel's own fall-back to writing is what "not free of charge" would be; it is
-         * still better than ours, since no data crosses the boundary. */
-        return notsup(sys(ioctl(fd, BLKZEROOUT, range)));
-    }
-    if (req->flags & HOST_FLAG_MAY_UNMAP) {
-        int64_t r = notsup(sys(fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-                                         req->offset, req->bytes)));
-
-        if (r != -ENOTSUP) {
-            return r;
-        }
-    }
-    return notsup(sys(fallocate(fd, FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE, req->offset, req->bytes)));
-}
-
-static int64_t do_discard(HostRequest *req)
-{
-    if (req->file->block_device) {
-        uint64_t range[2] = { req->offset, req->bytes };
-
-        return notsup(sys(ioctl(req->file->fd, BLKDISCARD, range)));
-    }
-    return notsup(sys(fallocate(req->file->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-                                req->offset, req->bytes)));
-}
-
-static int64_t do_status(HostRequest *req)
-{
-    int fd = req->file->fd;
-    off_t data = lseek(fd, req->offset, SEEK_DATA), hole;
-
-    req->status.data = true;
-    req->status.bytes = req->bytes;
-    if (data < 0) {
-        if (errno == ENXIO) {   /* a hole up to the end, or beyond it */
-            req->status.data = false;
-            return 0;
-        }
-        return 0;               /* cannot tell: all data */
-    }
-    if (data > req->offset) {
-        req->status.data = false;
-        req->status.bytes = MIN(data - req->offset, req->bytes);
-        return 0;
-    }
-    hole = lseek(fd, req->offset, SEEK_HOLE);
-    if (hole > req->offset) {
-        req->status.bytes = MIN(hole - req->offset, req->bytes);
-    }
-    return 0;
-}
-
-static int64_t do_rw(HostRequest *req)
-{
-    int rwf = req->flags & HOST_FLAG_FUA ? RWF_DSYNC : 0;
-    int n = MIN(req->niov, IOV_MAX);
-
-    if (req->op == HOST_READ) {
-        return sys(preadv(req->file->fd, req->iov, n, req->offset));
-    }
-    return sys(rwf ? pwritev2(req->file->fd, req->iov, n, req->offset, rwf)
-                   : pwritev(req->file->fd, req->iov, n, req->offset));
-}
-
-void host_posix_execute(HostRequest *req)
-{
-    off_t in = req->offset, out = req->offset2;
-
-    do {
-        switch (req->op) {
-        case HOST_READ:
-        case HOST_WRITE:
-            req->ret = do_rw(req);
-            break;
-        case HOST_FLUSH:
-            req->ret = sys(fdatasync(req->file->fd));
-            break;
-        case HOST_ZERO:
-            req->ret = do_zero(req);
-            break;
-        case HOST_DISCARD:
-            req->ret = do_discard(req);
-            break;
-        case HOST_ALLOCATE:
-            req->ret = notsup(sys(fallocate(req->file->fd, 0, req->offset, req->bytes)));
-            break;
-        case HOST_TRUNCATE:
-            req->ret = sys(ftruncate(req->file->fd, req->offset));
-            break;
-        case HOST_STATUS:
-            req->ret = do_status(req);
-            break;
-        case HOST_COPY_RANGE:
-            req->ret = sys(copy_file_range(req->file->fd, &in, req->file2->fd, &out, req->bytes, 0));
-            if (req->ret == -EXDEV || req->ret == -EBADF) {
-                req->ret = -ENOTSUP;
-            }
-            req->ret = req->ret < 0 ? notsup(req->ret) : req->ret;
-            break;
-        case HOST_STAT:
-            req->ret = host_posix_stat(req->file, &req->stat);
-            break;
-        }
-    } while (req->ret == -EINTR);
+    return ret;
 }
 
 /* ---- threads ---- */
@@ -282,11 +214,18 @@ static void *host_thread_main(void *opaque)
 void *host_posix_thread_start(const char *name, void (*run)(void *), void *opaque, AioContext *ctx)
 {
     HostThread *t = g_new0(HostThread, 1);
+    sigset_t all, old;
+    int ret;
 
     g_strlcpy(t->name, name, sizeof(t->name));
     t->run = run;
     t->opaque = opaque;
-    if (pthread_create(&t->id, NULL, host_thread_main, t)) {
+    /* Signals are for the program's own threads. */
+    sigfillset(&all);
+    pthread_sigmask(SIG_BLOCK, &all, &old);
+    ret = pthread_create(&t->id, NULL, host_thread_main, t);
+    pthread_sigmask(SIG_SETMASK, &old, NULL);
+    if (ret) {
         g_free(t);
         return NULL;
     }

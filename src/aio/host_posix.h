@@ -11,9 +11,10 @@ struct HostFile {
     int fd;
     bool direct;
     bool regular, block_device;
-    /* Adaptive, see host_inline.c; any thread, races cost nothing but a guess. */
+    /* Adaptive, see host_inline.c. Atomic, relaxed: a race costs a wrong guess. */
     unsigned read_misses, read_skip;
-    int64_t write_backoff_until_ns;
+    unsigned flushing;              /* flushes in flight */
+    int64_t write_backoff_until_ns, write_backoff_ns;
 };
 
 int64_t host_posix_clock_ns(QEMUClockType type);
@@ -29,14 +30,23 @@ void host_posix_thread_join(void *thread);
 
 /* Run @req in the calling thread, blocking; sets req->ret. Worker threads. */
 void host_posix_execute(HostRequest *req);
-/* Try to do a small request at once without blocking for long; true: done. */
+/* Whether the kernel's ring is the better place for a read or write than a worker. */
+static inline bool host_uring_suits(const HostRequest *req)
+{
+    return req->op == HOST_READ || req->file->direct;
+}
+/* Try to do a small request at once without blocking for long; true: done. The thread
+ * of req->ctx. */
 bool host_inline_try(HostRequest *req);
 
-/* The worker pool. */
-void host_pool_init(void);
-void host_pool_exit(void);
-/* Execute @req on a worker, then complete it in its context. */
+/* The worker pool of a context; both back ends make one with each loop. */
+typedef struct HostPool HostPool;
+HostPool *host_pool_new(AioContext *ctx);
+/* Nothing may be queued any more; joins the workers. */
+void host_pool_free(HostPool *pool);
+/* Execute @req on a worker, then complete it in its context. That context's thread. */
 void host_pool_submit(HostRequest *req);
+/* HostOps.work. */
 void host_pool_work(AioContext *ctx, int (*func)(void *), void *arg,
                     void (*done)(void *opaque, int ret), void *opaque);
 #endif

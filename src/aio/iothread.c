@@ -1,62 +1,33 @@
 /* SPDX-License-Identifier: MIT */
-/* iothread.c: threads that run an AioContext; see block/aio.h.
- *
- * Busy polling: after a turn with work the loop looks at its events for up to poll_ns before it
- * sleeps. When it slept although an event came soon after, poll_ns grows (up to poll_max_ns);
- * when polling found nothing it shrinks.
+/* iothread.c: threads that run an AioContext; see block/aio.h. Main thread, but for
+ * what the threads themselves run.
  */
 #include "aio/aio_private.h"
 
 struct IOThread {
     char *id;
     AioContext *ctx;
-    IOThreadParams params;
     void *thread;
-    unsigned stopping;              /* atomic */
-    int pins;
+    bool stopping;                  /* atomic */
+    unsigned pins;                  /* atomic */
     TAILQ_ENTRY(IOThread) link;
 };
 
 static TAILQ_HEAD(, IOThread) iothreads = TAILQ_HEAD_INITIALIZER(iothreads);
 
-void coroutine_thread_cleanup(void);
-
-static void iothread_busy_poll(AioContext *ctx)
-{
-    int64_t start = qemu_clock_get_ns(QEMU_CLOCK_VIRTUAL), end = start + ctx->poll_ns;
-
-    while (!aio_poll(ctx, false)) {
-        if (qemu_clock_get_ns(QEMU_CLOCK_VIRTUAL) >= end) {
-            ctx->poll_ns = ctx->poll_shrink ? ctx->poll_ns / ctx->poll_shrink : 0;
-            return;
-        }
-    }
-}
-
 static void iothread_run(void *opaque)
 {
     IOThread *t = opaque;
-    AioContext *ctx = t->ctx;
 
-    aio_set_current(ctx);
+    aio_set_current(t->ctx);
     while (!__atomic_load_n(&t->stopping, __ATOMIC_ACQUIRE)) {
-        if (ctx->poll_ns > 0) {
-            iothread_busy_poll(ctx);
-        }
-        int64_t before = ctx->poll_max_ns ? qemu_clock_get_ns(QEMU_CLOCK_VIRTUAL) : 0;
-
-        if (aio_poll(ctx, true) && before) {
-            int64_t slept = qemu_clock_get_ns(QEMU_CLOCK_VIRTUAL) - before;
-
-            if (slept < ctx->poll_max_ns && ctx->poll_ns < ctx->poll_max_ns) {
-                ctx->poll_ns = MIN(ctx->poll_ns ? ctx->poll_ns * ctx->poll_grow : 4000, ctx->poll_max_ns);
-            }
-        }
+        aio_poll(t->ctx, true);
     }
-    while (aio_poll(ctx, false)) {
+    while (aio_poll(t->ctx, false)) {
+        /* what was still on its way */
     }
     aio_set_current(NULL);
-    coroutine_thread_cleanup();
+    co_pool_free_thread();
 }
 
 IOThread *iothread_by_id(const char *id)
@@ -76,35 +47,38 @@ IOThread *iothread_next(IOThread *iothread)
     return iothread ? TAILQ_NEXT(iothread, link) : TAILQ_FIRST(&iothreads);
 }
 
+static void iothread_free(IOThread *t)
+{
+    aio_context_unref(t->ctx);
+    g_free(t->id);
+    g_free(t);
+}
+
 IOThread *iothread_create(const char *id, const IOThreadParams *params, Error **errp)
 {
+    AioContext *ctx;
+    IOThread *t;
+
+    g_assert(qemu_in_main_thread());
     if (iothread_by_id(id)) {
         error_setg(errp, "attempt to add duplicate property '%s' to object (type 'container')", id);
         return NULL;
     }
-    IOThread *t = g_new0(IOThread, 1);
-
-    t->ctx = aio_context_new(errp);
-    if (!t->ctx) {
-        g_free(t);
+    ctx = aio_context_new(params, errp);
+    if (!ctx) {
+        error_prepend(errp, "Could not create iothread '%s': ", id);
         return NULL;
     }
+    t = g_new0(IOThread, 1);
     t->id = g_strdup(id);
-    t->params = params ? *params : (IOThreadParams) { 0 };
-    t->ctx->iothread = t;
-    t->ctx->poll_max_ns = t->params.poll_max_ns;
-    t->ctx->poll_grow = t->params.poll_grow ? t->params.poll_grow : 2;
-    t->ctx->poll_shrink = t->params.poll_shrink;
-    TAILQ_INSERT_TAIL(&iothreads, t, link);
-    t->thread = host_ops->thread_start(id, iothread_run, t, t->ctx);
+    t->ctx = ctx;
+    t->thread = host_ops->thread_start(id, iothread_run, t, ctx);
     if (!t->thread) {
-        error_setg(errp, "Could not start the thread of iothread '%s'", id);
-        TAILQ_REMOVE(&iothreads, t, link);
-        aio_context_unref(t->ctx);
-        g_free(t->id);
-        g_free(t);
+        error_setg(errp, "Could not create iothread '%s': no more threads", id);
+        iothread_free(t);
         return NULL;
     }
+    TAILQ_INSERT_TAIL(&iothreads, t, link);
     return t;
 }
 
@@ -120,32 +94,32 @@ const char *iothread_get_id(IOThread *iothread)
 
 void iothread_get_params(IOThread *iothread, IOThreadParams *params)
 {
-    *params = iothread->params;
+    *params = iothread->ctx->params;
 }
 
 void iothread_ref(IOThread *iothread)
 {
-    iothread->pins++;
+    __atomic_fetch_add(&iothread->pins, 1, __ATOMIC_RELAXED);
 }
 
 void iothread_unref(IOThread *iothread)
 {
-    g_assert(iothread->pins > 0);
-    iothread->pins--;
+    unsigned was = __atomic_fetch_sub(&iothread->pins, 1, __ATOMIC_RELEASE);
+
+    g_assert(was > 0);
 }
 
 int iothread_destroy(IOThread *t, Error **errp)
 {
-    if (t->pins) {
+    g_assert(qemu_in_main_thread());
+    if (__atomic_load_n(&t->pins, __ATOMIC_ACQUIRE)) {
         error_setg(errp, "object '%s' is in use, can not be deleted", t->id);
         return -EBUSY;
     }
     TAILQ_REMOVE(&iothreads, t, link);
-    __atomic_store_n(&t->stopping, 1, __ATOMIC_RELEASE);
-    host_ops->notify(t->ctx->loop);
+    __atomic_store_n(&t->stopping, true, __ATOMIC_RELEASE);
+    aio_notify(t->ctx);
     host_ops->thread_join(t->thread);
-    aio_context_unref(t->ctx);
-    g_free(t->id);
-    g_free(t);
+    iothread_free(t);
     return 0;
 }
