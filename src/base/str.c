@@ -8,7 +8,7 @@ bool id_wellformed(const char *id)
     if (!g_ascii_isalpha(*id)) {
         return false;
     }
-    for (id++; *id; id++) {
+    while (*++id) {
         if (!g_ascii_isalnum(*id) && !strchr("-._", *id)) {
             return false;
         }
@@ -16,117 +16,86 @@ bool id_wellformed(const char *id)
     return true;
 }
 
-/* Levenshtein distance, for words of at most 63 letters. */
-static unsigned edit_distance(const char *a, const char *b)
+bool strstart(const char *str, const char *prefix, const char **rest)
 {
-    unsigned row[64], la = strlen(a), lb = strlen(b);
+    size_t len = strlen(prefix);
 
-    if (la > 63 || lb > 63) {
-        return UINT_MAX;
+    if (strncmp(str, prefix, len) != 0) {
+        return false;
     }
-    for (unsigned j = 0; j <= lb; j++) {
-        row[j] = j;
+    if (rest) {
+        *rest = str + len;
     }
-    for (unsigned i = 1; i <= la; i++) {
-        unsigned diag = row[0];
+    return true;
+}
 
-        row[0] = i;
-        for (unsigned j = 1; j <= lb; j++) {
-            unsigned up = row[j];
+void strpadcpy(char *buf, size_t buf_size, const char *str, char pad)
+{
+    size_t len = strnlen(str, buf_size);
 
-            row[j] = MIN(MIN(row[j] + 1, row[j - 1] + 1), diag + (a[i - 1] != b[j - 1]));
-            diag = up;
+    memcpy(buf, str, len);
+    memset(buf + len, pad, buf_size - len);
+}
+
+/* ---- did you mean ---- */
+
+#define WORD_MAX 63     /* longer words get no suggestion */
+
+static bool same_letter(char a, char b)
+{
+    return g_ascii_tolower(a) == g_ascii_tolower(b);
+}
+
+/* Slips that lead from @a to @b. row[0] is the one being made, row[1] and row[2] the
+ * two before: row[k][j] counts the slips between the first letters of @a and the first j of @b. */
+static unsigned edit_distance(const char *a, size_t a_len, const char *b, size_t b_len)
+{
+    unsigned space[3][WORD_MAX + 1], *row[3] = { space[0], space[1], space[2] };
+
+    for (size_t j = 0; j <= b_len; j++) {
+        row[0][j] = j;
+    }
+    for (size_t i = 1; i <= a_len; i++) {
+        unsigned *oldest = row[2];
+
+        row[2] = row[1];
+        row[1] = row[0];
+        row[0] = oldest;
+        row[0][0] = i;
+        for (size_t j = 1; j <= b_len; j++) {
+            unsigned best = row[1][j - 1] + !same_letter(a[i - 1], b[j - 1]);
+
+            best = MIN(best, row[1][j] + 1);
+            best = MIN(best, row[0][j - 1] + 1);
+            if (i > 1 && j > 1 && same_letter(a[i - 1], b[j - 2]) && same_letter(a[i - 2], b[j - 1])) {
+                best = MIN(best, row[2][j - 2] + 1);
+            }
+            row[0][j] = best;
         }
     }
-    return row[lb];
+    return row[0][b_len];
 }
 
 const char *str_closest(const char *word, const char *const *list)
 {
+    size_t len = strlen(word);
+    unsigned least = MAX(len / 3, 1) + 1;
     const char *best = NULL;
-    unsigned best_distance = MAX(strlen(word) / 3, 1) + 1;
 
+    if (len > WORD_MAX) {
+        return NULL;
+    }
     for (; *list; list++) {
-        unsigned d = edit_distance(word, *list);
+        size_t list_len = strlen(*list);
 
-        if (d < best_distance) {
-            best_distance = d;
-            best = *list;
+        if (list_len <= WORD_MAX) {
+            unsigned distance = edit_distance(word, len, *list, list_len);
+
+            if (distance < least) {
+                least = distance;
+                best = *list;
+            }
         }
     }
     return best;
-}
-
-static int unit_of(char c, uint64_t *unit)
-{
-    static const char letters[] = "BKMGTPE";
-    const char *at = c ? strchr(letters, g_ascii_toupper(c)) : NULL;
-
-    if (!at) {
-        return -EINVAL;
-    }
-    *unit = 1ULL << (10 * (at - letters));
-    return 0;
-}
-
-int size_parse(const char *text, uint64_t default_unit, uint64_t *bytes)
-{
-    uint64_t unit = default_unit, whole;
-    double fraction = 0;
-    char *end;
-
-    if (!g_ascii_isdigit(*text)) {
-        return -EINVAL;
-    }
-    errno = 0;
-    bool hex = text[0] == '0' && (text[1] == 'x' || text[1] == 'X');
-
-    whole = g_ascii_strtoull(text, &end, hex ? 16 : 10);
-    if (errno) {
-        return -ERANGE;
-    }
-    if (hex) {
-        if (*end) {
-            return -EINVAL;
-        }
-        *bytes = whole;
-        return 0;
-    }
-    if (*end == '.') {
-        double scale = 0.1;
-
-        for (end++; g_ascii_isdigit(*end); end++, scale /= 10) {
-            fraction += (*end - '0') * scale;
-        }
-    }
-    if (*end) {
-        if (unit_of(*end, &unit) || end[1]) {
-            return -EINVAL;
-        }
-    } else if (fraction > 0 && unit == 1) {
-        return -EINVAL;         /* half a byte */
-    }
-    if (whole > UINT64_MAX / unit) {
-        return -ERANGE;
-    }
-    uint64_t part = (uint64_t)(fraction * unit + 0.5);
-
-    if (whole * unit > UINT64_MAX - part) {
-        return -ERANGE;
-    }
-    *bytes = whole * unit + part;
-    return 0;
-}
-
-char *size_to_str(uint64_t bytes)
-{
-    static const char *const units[] = { "B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB" };
-    double v = bytes;
-    int i = 0;
-
-    while (v >= 1000 && i < 6) {
-        v /= 1024;
-        i++;
-    }
-    return g_strdup_printf("%0.3g %s", v, units[i]);
 }
