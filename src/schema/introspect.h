@@ -1,8 +1,11 @@
 /* SPDX-License-Identifier: MIT */
-/* introspect.h: the schema as query-qmp-schema shows it. */
+/* introspect.h: the schema in the form that query-qmp-schema gives to programs. */
 #ifndef LIVEBLK_SCHEMA_INTROSPECT_H
 #define LIVEBLK_SCHEMA_INTROSPECT_H
 
-/* A new JSON array. Any thread. */
-struct json_object *qapi_introspect(void);
+#include "block/qdict.h"
+
+/* A list of SchemaInfo; a new reference to one shared value. Main thread. */
+QDict *qapi_introspect(void);
+
 #endif
