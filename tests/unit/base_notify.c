@@ -169,7 +169,7 @@ typedef struct Item {
     SLIST_ENTRY(Item) slist;
 } Item;
 
-/* Each loop frees what it visits. */
+/* Each loop removes and frees what it visits; the other lists are not looked at then. */
 static void test_loops_with_removal(void)
 {
     TAILQ_HEAD(ItemTail, Item) tail = TAILQ_HEAD_INITIALIZER(tail);
@@ -197,30 +197,35 @@ static void test_loops_with_removal(void)
         case 0:
             TAILQ_FOREACH_SAFE(item, &tail, tail, next) {
                 g_assert_cmpint(item->n, ==, seen++);
+                TAILQ_REMOVE(&tail, item, tail);
                 g_free(item);
             }
             break;
         case 1:
             TAILQ_FOREACH_REVERSE_SAFE(item, &tail, ItemTail, tail, next) {
                 g_assert_cmpint(item->n, ==, 3 - seen++);
+                TAILQ_REMOVE(&tail, item, tail);
                 g_free(item);
             }
             break;
         case 2:
             LIST_FOREACH_SAFE(item, &list, list, next) {
                 g_assert_cmpint(item->n, ==, 3 - seen++);
+                LIST_REMOVE(item, list);
                 g_free(item);
             }
             break;
         case 3:
             STAILQ_FOREACH_SAFE(item, &stail, stail, next) {
                 g_assert_cmpint(item->n, ==, seen++);
+                STAILQ_REMOVE_HEAD(&stail, stail);
                 g_free(item);
             }
             break;
         case 4:
             SLIST_FOREACH_SAFE(item, &slist, slist, next) {
                 g_assert_cmpint(item->n, ==, 3 - seen++);
+                SLIST_REMOVE_HEAD(&slist, slist);
                 g_free(item);
             }
             break;
