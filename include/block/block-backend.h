@@ -83,7 +83,7 @@ LIVEBLK_PUBLIC int blk_truncate(BlockBackend *blk, int64_t offset, bool exact, P
 
 /* Accounting of guests' requests, for query-blockstats; atomic counters. */
 typedef struct BlockAcctStats {
-    uint64_t ops[6], bytes[6], failed[6], invalid[6], total_time_ns[6];  /* read write flush unmap zone_append; index BLOCK_ACCT_* */
+    uint64_t ops[5], bytes[5], failed[5], invalid[5], total_time_ns[5];  /* read write flush unmap zone_append; index BLOCK_ACCT_* */
     int64_t last_access_ns;
 } BlockAcctStats;
 enum { BLOCK_ACCT_READ, BLOCK_ACCT_WRITE, BLOCK_ACCT_FLUSH, BLOCK_ACCT_UNMAP, BLOCK_ACCT_ZONE_APPEND };

@@ -125,6 +125,10 @@ LIVEBLK_PUBLIC BlockErrorAction block_job_error_action(BlockJob *job, BlockdevOn
 LIVEBLK_PUBLIC void job_pause(BlockJob *job);
 LIVEBLK_PUBLIC void job_resume(BlockJob *job);
 
+/* Does it work on a block device (all but create and amend)? Others have no BLOCK_JOB_* events
+ * and are not in query-block-jobs. */
+LIVEBLK_PUBLIC bool block_job_is_block(const BlockJob *job);
+
 /* ---- verbs as the control protocol has them: refused by state, with the peer's text ---- */
 LIVEBLK_PUBLIC int job_apply_verb(BlockJob *job, JobVerb verb, Error **errp);
 LIVEBLK_PUBLIC void job_change(BlockJob *job, BlockJobChangeOptions *opts, Error **errp);

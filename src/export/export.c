@@ -85,7 +85,7 @@ BlockExport *blk_exp_add(BlockExportOptions *opts, Error **errp)
         return NULL;
     }
     if (writable && bdrv_is_read_only(bs) && !(bs->open_flags & BDRV_O_AUTO_RDONLY)) {
-        error_setg(errp, "Block node is read-only");
+        error_setg(errp, "Cannot export read-only node as writable");
         return NULL;
     }
     BlockBackend *blk = blk_new(bdrv_get_aio_context(bs), perm, BLK_PERM_ALL & ~(uint64_t)BLK_PERM_RESIZE);

@@ -154,7 +154,7 @@ BlockErrorAction block_job_error_action(BlockJob *job, BlockdevOnError on_err,
 
 void blockjob_event_ready(BlockJob *job)
 {
-    if (!block_job_is_internal(job)) {
+    if (!block_job_is_internal(job) && block_job_is_block(job)) {
         qapi_event_send_block_job_ready(job->driver->job_type, job->id, job->len,
                                         job->offset, job->speed);
     }
@@ -162,14 +162,14 @@ void blockjob_event_ready(BlockJob *job)
 
 void blockjob_event_pending(BlockJob *job)
 {
-    if (!block_job_is_internal(job)) {
+    if (!block_job_is_internal(job) && block_job_is_block(job)) {
         qapi_event_send_block_job_pending(job->driver->job_type, job->id);
     }
 }
 
 void blockjob_event_completed(BlockJob *job)
 {
-    if (!block_job_is_internal(job)) {
+    if (!block_job_is_internal(job) && block_job_is_block(job)) {
         qapi_event_send_block_job_completed(job->driver->job_type, job->id, job->len, job->offset,
                                             job->speed, job->err ? error_get_pretty(job->err) : NULL);
     }
@@ -177,7 +177,7 @@ void blockjob_event_completed(BlockJob *job)
 
 void blockjob_event_cancelled(BlockJob *job)
 {
-    if (!block_job_is_internal(job)) {
+    if (!block_job_is_internal(job) && block_job_is_block(job)) {
         qapi_event_send_block_job_cancelled(job->driver->job_type, job->id, job->len, job->offset,
                                             job->speed);
     }

@@ -36,7 +36,7 @@ static const unsigned job_accepts[JOB_VERB__MAX] = {
     [JOB_VERB_PAUSE]     = ALIVE,
     [JOB_VERB_RESUME]    = ALIVE,
     [JOB_VERB_SET_SPEED] = ALIVE,
-    [JOB_VERB_COMPLETE]  = B(READY),
+    [JOB_VERB_COMPLETE]  = B(READY) | B(STANDBY),      /* takes effect after the resume */
     [JOB_VERB_FINALIZE]  = B(PENDING),
     [JOB_VERB_DISMISS]   = B(CONCLUDED),
     [JOB_VERB_CHANGE]    = ALIVE,
@@ -87,6 +87,11 @@ bool block_job_is_internal(BlockJob *job)
     return job->id == NULL;
 }
 
+bool block_job_is_block(const BlockJob *job)
+{
+    return job->driver->job_type != JOB_TYPE_CREATE && job->driver->job_type != JOB_TYPE_AMEND;
+}
+
 /* ---- creation and references ---- */
 
 static bool job_id_check(const char *id, int flags, Error **errp)
@@ -108,6 +113,8 @@ static bool job_id_check(const char *id, int flags, Error **errp)
     }
     return true;
 }
+
+static void job_sleep_cb(void *opaque);
 
 BlockJob *job_new(const char *id, const BlockJobDriver *driver, JobTxn *txn, int flags,
                   BlockCompletionFunc *cb, void *opaque, Error **errp)

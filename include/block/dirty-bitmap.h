@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: MIT */
+/* dirty-bitmap.h: what changed on a node.
+ *
+ * A bitmap records every write of its node before the write is acknowledged to anybody. It
+ * is made, released, enabled and disabled by the main thread on a drained node; bits are set by
+ * any thread that writes. bdrv_dirty_bitmap_* functions lock by themselves; any thread.
+ */
+#ifndef LIVEBLK_BLOCK_DIRTY_BITMAP_H
+#define LIVEBLK_BLOCK_DIRTY_BITMAP_H
+
+#include "block/block.h"
+
+/* @granularity: bytes, power of two, 512..2 GiB. @name NULL: anonymous, not found by name.
+ * Enabled. NULL and *errp on failure. GS, may suspend */
+LIVEBLK_PUBLIC BdrvDirtyBitmap *bdrv_create_dirty_bitmap(BlockDriverState *bs, uint32_t granularity,
+                                                         const char *name, Error **errp);
+LIVEBLK_PUBLIC void bdrv_release_dirty_bitmap(BdrvDirtyBitmap *bitmap);     /* GS, may suspend */
+LIVEBLK_PUBLIC BdrvDirtyBitmap *bdrv_find_dirty_bitmap(BlockDriverState *bs, const char *name);   /* GS */
+/* Recording or not; GS, the node drained. */
+LIVEBLK_PUBLIC void bdrv_enable_dirty_bitmap(BdrvDirtyBitmap *bitmap);
+LIVEBLK_PUBLIC void bdrv_disable_dirty_bitmap(BdrvDirtyBitmap *bitmap);
+LIVEBLK_PUBLIC bool bdrv_dirty_bitmap_enabled(BdrvDirtyBitmap *bitmap);
+/* In use by a job or an export: others may not change it; GS. */
+LIVEBLK_PUBLIC void bdrv_dirty_bitmap_set_busy(BdrvDirtyBitmap *bitmap, bool busy);
+LIVEBLK_PUBLIC uint32_t bdrv_dirty_bitmap_granularity(const BdrvDirtyBitmap *bitmap);
+LIVEBLK_PUBLIC int64_t bdrv_get_dirty_count(BdrvDirtyBitmap *bitmap);       /* bytes */
+LIVEBLK_PUBLIC bool bdrv_dirty_bitmap_get(BdrvDirtyBitmap *bitmap, int64_t offset);
+LIVEBLK_PUBLIC void bdrv_set_dirty_bitmap(BdrvDirtyBitmap *bitmap, int64_t offset, int64_t bytes);
+/* @offset and @bytes aligned to the granularity, or up to the end. */
+LIVEBLK_PUBLIC void bdrv_reset_dirty_bitmap(BdrvDirtyBitmap *bitmap, int64_t offset, int64_t bytes);
+LIVEBLK_PUBLIC bool bdrv_dirty_bitmap_next_dirty_area(BdrvDirtyBitmap *bitmap, int64_t start, int64_t end,
+                                                      int64_t max, int64_t *dirty_start, int64_t *dirty_bytes);
+/* For query-named-block-nodes; NULL: none. GS */
+LIVEBLK_PUBLIC BlockDirtyInfoList *bdrv_query_dirty_bitmaps(BlockDriverState *bs);
+
+#endif

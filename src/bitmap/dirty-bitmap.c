@@ -1,0 +1,176 @@
+/* SPDX-License-Identifier: MIT */
+/* dirty-bitmap.c: see block/dirty-bitmap.h.
+ *
+ * A bitmap is an observer of its node's writes (the request path calls it before it
+ * acknowledges). On that path: if the bit is set already nothing is written, but the lock is
+ * taken, held for a few instructions: the reset of a job that copies must not slip between the
+ * look and the end of the write.
+ */
+#include "base/osdep.h"
+#include "base/hbitmap.h"
+#include "block/dirty-bitmap.h"
+
+struct BdrvDirtyBitmap {
+    BdrvWriteObserver observer;
+    BlockDriverState *bs;
+    char *name;
+    HBitmap *hb;
+    pthread_mutex_t lock;       /* over hb */
+    bool enabled;               /* atomic; changes on a drained node */
+    bool busy;
+    LIST_ENTRY(BdrvDirtyBitmap) list;
+};
+
+static void bitmap_written(BdrvWriteObserver *obs, int64_t offset, int64_t bytes)
+{
+    BdrvDirtyBitmap *b = container_of(obs, BdrvDirtyBitmap, observer);
+
+    if (__atomic_load_n(&b->enabled, __ATOMIC_ACQUIRE)) {
+        bdrv_set_dirty_bitmap(b, offset, bytes);
+    }
+}
+
+static void bitmap_resized(BdrvWriteObserver *obs, int64_t length_bytes)
+{
+    BdrvDirtyBitmap *b = container_of(obs, BdrvDirtyBitmap, observer);
+
+    pthread_mutex_lock(&b->lock);
+    hbitmap_truncate(b->hb, length_bytes);
+    pthread_mutex_unlock(&b->lock);
+}
+
+BdrvDirtyBitmap *bdrv_find_dirty_bitmap(BlockDriverState *bs, const char *name)
+{
+    BdrvDirtyBitmap *b;
+
+    LIST_FOREACH(b, &bs->dirty_bitmaps, list) {
+        if (b->name && !strcmp(b->name, name)) {
+            return b;
+        }
+    }
+    return NULL;
+}
+
+BdrvDirtyBitmap *bdrv_create_dirty_bitmap(BlockDriverState *bs, uint32_t granularity,
+                                          const char *name, Error **errp)
+{
+    g_assert(qemu_in_main_thread());
+    if (granularity < 512 || !is_power_of_2(granularity)) {
+        error_setg(errp, "Granularity must be power of 2 and at least 512");
+        return NULL;
+    }
+    if (name && bdrv_find_dirty_bitmap(bs, name)) {
+        error_setg(errp, "Bitmap already exists: %s", name);
+        return NULL;
+    }
+    BdrvDirtyBitmap *b = g_new0(BdrvDirtyBitmap, 1);
+
+    b->bs = bs;
+    b->name = g_strdup(name);
+    b->hb = hbitmap_alloc(bdrv_getlength_cached(bs), __builtin_ctz(granularity));
+    b->enabled = true;
+    b->observer.written = bitmap_written;
+    b->observer.resized = bitmap_resized;
+    pthread_mutex_init(&b->lock, NULL);
+    LIST_INSERT_HEAD(&bs->dirty_bitmaps, b, list);
+    bdrv_add_write_observer(bs, &b->observer);
+    return b;
+}
+
+void bdrv_release_dirty_bitmap(BdrvDirtyBitmap *b)
+{
+    g_assert(qemu_in_main_thread());
+    bdrv_remove_write_observer(b->bs, &b->observer);
+    LIST_REMOVE(b, list);
+    hbitmap_free(b->hb);
+    pthread_mutex_destroy(&b->lock);
+    g_free(b->name);
+    g_free(b);
+}
+
+void bdrv_enable_dirty_bitmap(BdrvDirtyBitmap *b)
+{
+    __atomic_store_n(&b->enabled, true, __ATOMIC_RELEASE);
+}
+
+void bdrv_disable_dirty_bitmap(BdrvDirtyBitmap *b)
+{
+    __atomic_store_n(&b->enabled, false, __ATOMIC_RELEASE);
+}
+
+bool bdrv_dirty_bitmap_enabled(BdrvDirtyBitmap *b)
+{
+    return __atomic_load_n(&b->enabled, __ATOMIC_ACQUIRE);
+}
+
+void bdrv_dirty_bitmap_set_busy(BdrvDirtyBitmap *b, bool busy)
+{
+    b->busy = busy;
+}
+
+uint32_t bdrv_dirty_bitmap_granularity(const BdrvDirtyBitmap *b)
+{
+    return hbitmap_granularity_bytes(b->hb);
+}
+
+int64_t bdrv_get_dirty_count(BdrvDirtyBitmap *b)
+{
+    pthread_mutex_lock(&b->lock);
+    int64_t n = hbitmap_count(b->hb);
+    pthread_mutex_unlock(&b->lock);
+
+    return n;
+}
+
+bool bdrv_dirty_bitmap_get(BdrvDirtyBitmap *b, int64_t offset)
+{
+    pthread_mutex_lock(&b->lock);
+    bool v = hbitmap_get(b->hb, offset);
+    pthread_mutex_unlock(&b->lock);
+
+    return v;
+}
+
+void bdrv_set_dirty_bitmap(BdrvDirtyBitmap *b, int64_t offset, int64_t bytes)
+{
+    pthread_mutex_lock(&b->lock);
+    hbitmap_set(b->hb, offset, MIN(bytes, hbitmap_size(b->hb) - offset));
+    pthread_mutex_unlock(&b->lock);
+}
+
+void bdrv_reset_dirty_bitmap(BdrvDirtyBitmap *b, int64_t offset, int64_t bytes)
+{
+    pthread_mutex_lock(&b->lock);
+    hbitmap_reset(b->hb, offset, bytes);
+    pthread_mutex_unlock(&b->lock);
+}
+
+bool bdrv_dirty_bitmap_next_dirty_area(BdrvDirtyBitmap *b, int64_t start, int64_t end, int64_t max,
+                                       int64_t *dirty_start, int64_t *dirty_bytes)
+{
+    pthread_mutex_lock(&b->lock);
+    bool found = hbitmap_next_dirty_area(b->hb, start, end, max, dirty_start, dirty_bytes);
+    pthread_mutex_unlock(&b->lock);
+
+    return found;
+}
+
+BlockDirtyInfoList *bdrv_query_dirty_bitmaps(BlockDriverState *bs)
+{
+    BlockDirtyInfoList *list = NULL, **tail = &list;
+    BdrvDirtyBitmap *b;
+
+    LIST_FOREACH(b, &bs->dirty_bitmaps, list) {
+        BlockDirtyInfo *info = g_new0(BlockDirtyInfo, 1);
+
+        info->name = g_strdup(b->name);
+        info->count = bdrv_get_dirty_count(b);
+        info->granularity = bdrv_dirty_bitmap_granularity(b);
+        info->recording = bdrv_dirty_bitmap_enabled(b);
+        info->busy = b->busy;
+        *tail = g_new0(BlockDirtyInfoList, 1);
+        (*tail)->value = info;
+        tail = &(*tail)->next;
+    }
+    return list;
+}

@@ -1,0 +1,162 @@
+/* SPDX-License-Identifier: MIT */
+/* cmd_block.c: commands that open, close and resize nodes. Each runs in a coroutine that holds
+ * the control lock. */
+#include "base/osdep.h"
+#include "block/block_int-global-state.h"
+#include "block/block-backend.h"
+#include "block/blockjob_int.h"
+#include "qapi-commands.h"
+#include "qmp/qmp_private.h"
+
+void qmp_blockdev_add(BlockdevOptions *arg, Error **errp)
+{
+    if (!arg->node_name) {
+        error_setg(errp, "'node-name' must be specified for the root node");
+        return;
+    }
+    BlockDriverState *bs = bds_tree_init(qapi_to_json(&qapi_type_BlockdevOptions, arg), errp);
+
+    if (bs) {
+        bdrv_set_monitor_owned(bs);
+    }
+}
+
+/* The job whose main node @bs is, or NULL. */
+static BlockJob *job_on_node(BlockDriverState *bs)
+{
+    for (BlockJob *job = block_job_next(NULL); job; job = block_job_next(job)) {
+        for (GSList *l = job->nodes; l; l = l->next) {
+            BdrvChild *c = l->data;
+
+            if (c->bs == bs && strcmp(c->name, "target")) {
+                return job;
+            }
+        }
+    }
+    return NULL;
+}
+
+bool qmp_node_is_busy(BlockDriverState *bs, Error **errp)
+{
+    BlockJob *job = job_on_node(bs);
+
+    if (job) {
+        error_setg(errp, "Node '%s' is busy: block device is in use by block job: %s", bs->node_name,
+                   JobType_str(job->driver->job_type));
+        return true;
+    }
+    return false;
+}
+
+void qmp_blockdev_del(const char *node_name, Error **errp)
+{
+    BlockDriverState *bs = bdrv_find_node(node_name);
+    BdrvChild *c;
+
+    if (!bs) {
+        error_setg(errp, "Failed to find node with node-name='%s'", node_name);
+        return;
+    }
+    if (qmp_node_is_busy(bs, errp)) {
+        return;
+    }
+    LIST_FOREACH(c, &bs->parents, next_parent) {
+        BlockDriverState *parent = bdrv_child_parent_bs(c);
+
+        if (parent && (c->role & BDRV_CHILD_COW)) {
+            error_setg(errp, "Node '%s' is busy: node is used as backing hd of '%s'", node_name,
+                       bdrv_get_device_or_node_name(parent));
+            return;
+        }
+        if (!parent) {
+            error_setg(errp, "Node %s is in use", node_name);
+            return;
+        }
+    }
+    if (!bs->monitor_owned) {
+        error_setg(errp, "Node %s is not owned by the monitor", node_name);
+        return;
+    }
+    if (!LIST_EMPTY(&bs->parents)) {
+        error_setg(errp, "Block device %s is in use", node_name);
+        return;
+    }
+    bdrv_release_monitor(bs);
+}
+
+void qmp_block_resize(const char *device, const char *node_name, int64_t size, Error **errp)
+{
+    BlockDriverState *bs = bdrv_lookup_bs(device, node_name, errp);
+
+    if (!bs) {
+        return;
+    }
+    if (size < 0) {
+        error_setg(errp, "Parameter 'size' expects a >0 size");
+        return;
+    }
+    if (qmp_node_is_busy(bs, errp)) {
+        return;
+    }
+    BlockBackend *blk = blk_new_with_bs(bs, BLK_PERM_RESIZE, BLK_PERM_ALL, errp);
+
+    if (!blk) {
+        return;
+    }
+    bdrv_drained_begin(bs);
+    bdrv_drained_end(bs);
+    blk_co_truncate(blk, size, false, PREALLOC_MODE_OFF, 0, errp);
+    blk_unref(blk);
+}
+
+/* ---- blockdev-create: a job that is not a block job ---- */
+
+typedef struct CreateJob {
+    BlockJob common;
+    const BlockDriver *drv;
+    BlockdevCreateOptions *opts;
+} CreateJob;
+
+static int coroutine_fn create_run(BlockJob *job, Error **errp)
+{
+    CreateJob *s = container_of(job, CreateJob, common);
+    int ret;
+
+    job_progress_set_remaining(job, 1);
+    ret = s->drv->co_create(s->opts, errp);
+    job_progress_update(job, 1);
+    qapi_free_BlockdevCreateOptions(s->opts);
+    s->opts = NULL;
+    return ret;
+}
+
+static void create_free(BlockJob *job)
+{
+    qapi_free_BlockdevCreateOptions(container_of(job, CreateJob, common)->opts);
+}
+
+static const BlockJobDriver create_job_driver = {
+    .instance_size = sizeof(CreateJob),
+    .job_type = JOB_TYPE_CREATE,
+    .run = create_run,
+    .free = create_free,
+};
+
+void qmp_blockdev_create(const char *job_id, BlockdevCreateOptions *options, Error **errp)
+{
+    const BlockDriver *drv = bdrv_find_format(BlockdevDriver_str(options->driver));
+
+    if (!drv || !drv->co_create) {
+        error_setg(errp, "Driver does not support blockdev-create");
+        return;
+    }
+    CreateJob *s = block_job_create(job_id, &create_job_driver, NULL, NULL, 0, 0, 0,
+                                    BLOCK_JOB_MANUAL_DISMISS, NULL, NULL, errp);
+
+    if (!s) {
+        return;
+    }
+    s->drv = drv;
+    s->opts = qapi_clone(&qapi_type_BlockdevCreateOptions, options);
+    block_job_start(&s->common);
+}

@@ -1,0 +1,156 @@
+/* SPDX-License-Identifier: MIT */
+/* cmd_export.c: commands on exports, the NBD server and objects. */
+#include "base/osdep.h"
+#include "base/str.h"
+#include "block/export.h"
+#include "qapi-commands.h"
+
+#define HANDSHAKE_MAX_S 10
+#define CONNECTIONS_MAX 100
+
+void qmp_nbd_server_start(SocketAddressLegacy *addr, bool has_handshake_max_seconds,
+                          uint32_t handshake_max_seconds, bool has_max_connections,
+                          uint32_t max_connections, Error **errp)
+{
+    SocketAddress flat = { .type = addr->type };
+
+    switch (addr->type) {
+    case SOCKET_ADDRESS_TYPE_UNIX:
+        flat.u.q_unix = *addr->u.q_unix.data;
+        break;
+    case SOCKET_ADDRESS_TYPE_INET:
+        flat.u.inet = *addr->u.inet.data;
+        break;
+    default:
+        flat.u.fd = *addr->u.fd.data;
+        break;
+    }
+    nbd_server_start(&flat, has_handshake_max_seconds ? handshake_max_seconds : HANDSHAKE_MAX_S,
+                     has_max_connections ? max_connections : CONNECTIONS_MAX, errp);
+}
+
+void qmp_nbd_server_stop(Error **errp)
+{
+    if (!nbd_server_is_running()) {
+        error_setg(errp, "NBD server not running");
+        return;
+    }
+    nbd_server_stop();
+}
+
+void qmp_block_export_add(BlockExportOptions *arg, Error **errp)
+{
+    blk_exp_add(arg, errp);
+}
+
+void qmp_nbd_server_add(const char *name, const char *description, const char *device,
+                        bool has_writable, bool writable, Error **errp)
+{
+    BlockDriverState *bs = bdrv_lookup_bs(device, device, errp);
+
+    if (!bs) {
+        return;
+    }
+    if (!name) {
+        name = device;
+    }
+    if (nbd_export_find(name)) {
+        error_setg(errp, "NBD server already has export named '%s'", name);
+        return;
+    }
+    BlockExportOptions opts = {
+        .type = BLOCK_EXPORT_TYPE_NBD, .id = (char *)name, .node_name = bs->node_name, .has_writable = true,
+        .writable = has_writable && writable && !bdrv_is_read_only(bs),
+        .u.nbd = { .name = (char *)name, .description = (char *)description },
+    };
+
+    blk_exp_add(&opts, errp);
+}
+
+static void export_del(const char *id, BlockExport *exp, BlockExportRemoveMode mode, Error **errp)
+{
+    if (!exp) {
+        error_setg(errp, "Export '%s' is not found", id);
+        return;
+    }
+    if (mode == BLOCK_EXPORT_REMOVE_MODE_SAFE && exp->drv->users(exp) > 0) {
+        error_setg(errp, "export '%s' still in use", exp->id);
+        error_append_hint(errp, "Use mode='hard' to force client disconnect\n");
+        return;
+    }
+    blk_exp_request_shutdown(exp);
+}
+
+void qmp_block_export_del(const char *id, bool has_mode, BlockExportRemoveMode mode, Error **errp)
+{
+    export_del(id, blk_exp_find(id), has_mode ? mode : BLOCK_EXPORT_REMOVE_MODE_SAFE, errp);
+}
+
+void qmp_nbd_server_remove(const char *name, bool has_mode, BlockExportRemoveMode mode, Error **errp)
+{
+    BlockExport *exp = blk_exp_find(name);
+
+    export_del(name, exp ? exp : nbd_export_find(name), has_mode ? mode : BLOCK_EXPORT_REMOVE_MODE_SAFE, errp);
+}
+
+BlockExportInfoList *qmp_query_block_exports(Error **errp)
+{
+    BlockExportInfoList *list = NULL, **tail = &list;
+
+    for (BlockExport *exp = blk_exp_next(NULL); exp; exp = blk_exp_next(exp)) {
+        BlockExportInfo *info = g_new0(BlockExportInfo, 1);
+
+        info->id = g_strdup(exp->id);
+        info->type = exp->drv->type;
+        info->node_name = g_strdup(blk_bs(exp->blk)->node_name);
+        info->shutting_down = exp->shutting_down;
+        *tail = g_new0(BlockExportInfoList, 1);
+        (*tail)->value = info;
+        tail = &(*tail)->next;
+    }
+    return list;
+}
+
+/* ---- objects: iothreads ---- */
+
+static int64_t checked(bool has, int64_t v, const char *name, Error **errp)
+{
+    if (has && v < 0 && !*errp) {
+        error_setg(errp, "%s value must be in range [0, %" PRId64 "]", name, INT64_MAX);
+    }
+    return has ? v : 0;
+}
+
+void qmp_object_add(ObjectOptions *arg, Error **errp)
+{
+    const IothreadProperties *p = &arg->u.iothread;
+    Error *err = NULL;
+    IOThreadParams params = {
+        .poll_max_ns = p->has_poll_max_ns ? checked(true, p->poll_max_ns, "poll-max-ns", &err) : 32768,
+        .poll_grow = checked(p->has_poll_grow, p->poll_grow, "poll-grow", &err),
+        .poll_shrink = checked(p->has_poll_shrink, p->poll_shrink, "poll-shrink", &err),
+    };
+
+    if (!id_wellformed(arg->id)) {
+        error_free(err);
+        error_setg(errp, "Parameter 'id' expects an identifier");
+        error_append_hint(errp, "Identifiers consist of letters, digits, '-', '.', '_', starting with a letter.\n");
+        return;
+    }
+    if (err) {
+        error_propagate(errp, err);
+        return;
+    }
+    iothread_create(arg->id, &params, errp);
+}
+
+void qmp_object_del(const char *id, Error **errp)
+{
+    IOThread *t = iothread_by_id(id);
+
+    if (!t) {
+        error_setg(errp, "object '%s' not found", id);
+        return;
+    }
+    iothread_destroy(t, errp);
+}

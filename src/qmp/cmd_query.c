@@ -1,0 +1,271 @@
+/* SPDX-License-Identifier: MIT */
+/* cmd_query.c: commands that look at nodes. Coroutine, control lock held. */
+#include "base/osdep.h"
+#include "block/block-backend.h"
+#include "block/block_int-global-state.h"
+#include "block/blockjob_int.h"
+#include "block/dirty-bitmap.h"
+#include "qapi-commands.h"
+
+/* ---- images ---- */
+
+static ImageInfo *coroutine_fn image_info(BlockDriverState *bs, bool flat)
+{
+    ImageInfo *info = g_new0(ImageInfo, 1);
+    BlockDriverInfo bdi;
+    int64_t n = bdrv_co_get_allocated_file_size(bs);
+
+    info->filename = g_strdup(bs->filename);
+    info->format = g_strdup(bs->drv->format_name);
+    info->virtual_size = bdrv_getlength_cached(bs);
+    if (n >= 0) {
+        info->has_actual_size = true;
+        info->actual_size = n;
+    }
+    if (bdrv_get_info(bs, &bdi) >= 0) {
+        if (bdi.cluster_size) {
+            info->has_cluster_size = true;
+            info->cluster_size = bdi.cluster_size;
+        }
+        info->has_dirty_flag = true;
+        info->dirty_flag = bdi.is_dirty;
+    }
+    if (bs->drv->get_specific_info) {
+        info->format_specific = bs->drv->get_specific_info(bs, NULL);
+    }
+    if (bs->backing_file && *bs->backing_file) {
+        info->backing_filename = g_strdup(bs->backing_file);
+        info->full_backing_filename = g_strdup(bs->auto_backing_file ? bs->auto_backing_file : bs->backing_file);
+        info->backing_filename_format = g_strdup(bs->backing_format);
+    }
+    if (!flat) {
+        BlockDriverState *below = bdrv_cow_bs(bdrv_skip_implicit_filters(bs));
+
+        if (below) {
+            info->backing_image = image_info(bdrv_skip_implicit_filters(below), flat);
+        }
+    }
+    return info;
+}
+
+static BlockDeviceInfo *coroutine_fn device_info(BlockDriverState *bs, bool flat)
+{
+    BlockDeviceInfo *info = g_new0(BlockDeviceInfo, 1);
+    BlockDriverState *below = bdrv_cow_bs(bs);
+
+    info->file = g_strdup(bs->filename);
+    info->node_name = g_strdup(bs->node_name);
+    info->ro = bs->read_only;
+    info->drv = g_strdup(bs->drv->format_name);
+    info->active = true;
+    info->detect_zeroes = bs->detect_zeroes;
+    info->cache = g_new0(BlockdevCacheInfo, 1);
+    info->cache->writeback = true;
+    info->cache->direct = bs->open_flags & BDRV_O_NOCACHE;
+    info->cache->no_flush = bs->open_flags & BDRV_O_NO_FLUSH;
+    info->write_threshold = bs->write_threshold_offset;
+    info->image = image_info(bs, flat);
+    info->dirty_bitmaps = bdrv_query_dirty_bitmaps(bs);
+    if (below) {
+        info->backing_file = g_strdup(bs->backing_file ? bs->backing_file : below->filename);
+    }
+    for (; below; below = bdrv_filter_or_cow_bs(below)) {
+        info->backing_file_depth++;
+    }
+    return info;
+}
+
+BlockDeviceInfoList *qmp_query_named_block_nodes(bool has_flat, bool flat, Error **errp)
+{
+    BlockDeviceInfoList *list = NULL, **tail = &list;
+
+    for (BlockDriverState *bs = bdrv_next_node(NULL); bs; bs = bdrv_next_node(bs)) {
+        if (bs->drv) {
+            *tail = g_new0(BlockDeviceInfoList, 1);
+            (*tail)->value = device_info(bs, has_flat && flat);
+            tail = &(*tail)->next;
+        }
+    }
+    return list;
+}
+
+BlockInfoList *qmp_query_block(Error **errp)
+{
+    BlockInfoList *list = NULL, **tail = &list;
+
+    for (BlockBackend *blk = blk_next(NULL); blk; blk = blk_next(blk)) {
+        if (blk_name(blk) && *blk_name(blk)) {
+            BlockInfo *info = g_new0(BlockInfo, 1);
+
+            info->device = g_strdup(blk_name(blk));
+            info->type = g_strdup("unknown");
+            if (blk_bs(blk)) {
+                info->inserted = device_info(bdrv_skip_implicit_filters(blk_bs(blk)), false);
+            }
+            *tail = g_new0(BlockInfoList, 1);
+            (*tail)->value = info;
+            tail = &(*tail)->next;
+        }
+    }
+    return list;
+}
+
+/* ---- statistics ---- */
+
+static BlockStats *node_stats(BlockDriverState *bs, bool blk_level)
+{
+    BlockStats *s = g_new0(BlockStats, 1);
+    BlockDriverState *parent = bdrv_primary_bs(bs), *backing = bdrv_cow_bs(bs);
+
+    s->stats = g_new0(BlockDeviceStats, 1);
+    s->stats->wr_highest_offset = bs->wr_highest_offset;
+    s->node_name = g_strdup(bs->node_name);
+    if (parent) {
+        s->parent = node_stats(parent, blk_level);
+    }
+    if (blk_level && backing) {
+        s->backing = node_stats(backing, blk_level);
+    }
+    return s;
+}
+
+static void add_backend_stats(BlockStats *s, BlockBackend *blk)
+{
+    BlockAcctStats a;
+
+    blk_get_stats(blk, &a);
+    s->stats->rd_bytes = a.bytes[BLOCK_ACCT_READ];
+    s->stats->wr_bytes = a.bytes[BLOCK_ACCT_WRITE];
+    s->stats->unmap_bytes = a.bytes[BLOCK_ACCT_UNMAP];
+    s->stats->rd_operations = a.ops[BLOCK_ACCT_READ];
+    s->stats->wr_operations = a.ops[BLOCK_ACCT_WRITE];
+    s->stats->flush_operations = a.ops[BLOCK_ACCT_FLUSH];
+    s->stats->unmap_operations = a.ops[BLOCK_ACCT_UNMAP];
+    s->stats->rd_total_time_ns = a.total_time_ns[BLOCK_ACCT_READ];
+    s->stats->wr_total_time_ns = a.total_time_ns[BLOCK_ACCT_WRITE];
+    s->stats->flush_total_time_ns = a.total_time_ns[BLOCK_ACCT_FLUSH];
+    s->stats->unmap_total_time_ns = a.total_time_ns[BLOCK_ACCT_UNMAP];
+    s->stats->failed_rd_operations = a.failed[BLOCK_ACCT_READ];
+    s->stats->failed_wr_operations = a.failed[BLOCK_ACCT_WRITE];
+    s->stats->failed_flush_operations = a.failed[BLOCK_ACCT_FLUSH];
+    s->stats->failed_unmap_operations = a.failed[BLOCK_ACCT_UNMAP];
+    s->stats->invalid_rd_operations = a.invalid[BLOCK_ACCT_READ];
+    s->stats->invalid_wr_operations = a.invalid[BLOCK_ACCT_WRITE];
+    s->stats->invalid_flush_operations = a.invalid[BLOCK_ACCT_FLUSH];
+    s->stats->invalid_unmap_operations = a.invalid[BLOCK_ACCT_UNMAP];
+}
+
+BlockStatsList *qmp_query_blockstats(bool has_query_nodes, bool query_nodes, Error **errp)
+{
+    BlockStatsList *list = NULL, **tail = &list;
+
+    if (has_query_nodes && query_nodes) {
+        /* Oldest first. */
+        for (BlockDriverState *bs = bdrv_next_all_states(NULL); bs; bs = bdrv_next_all_states(bs)) {
+            *tail = g_new0(BlockStatsList, 1);
+            (*tail)->value = node_stats(bs, false);
+            tail = &(*tail)->next;
+        }
+        return list;
+    }
+    for (BlockBackend *blk = blk_next(NULL); blk; blk = blk_next(blk)) {
+        if (blk_name(blk) && *blk_name(blk) && blk_bs(blk)) {
+            BlockStats *s = node_stats(bdrv_skip_implicit_filters(blk_bs(blk)), true);
+
+            s->device = g_strdup(blk_name(blk));
+            add_backend_stats(s, blk);
+            *tail = g_new0(BlockStatsList, 1);
+            (*tail)->value = s;
+            tail = &(*tail)->next;
+        }
+    }
+    return list;
+}
+
+/* ---- the graph ---- */
+
+typedef struct GraphDump {
+    XDbgBlockGraph *graph;
+    GHashTable *ids;
+} GraphDump;
+
+static uint64_t graph_id(GraphDump *d, void *obj)
+{
+    guint id = GPOINTER_TO_UINT(g_hash_table_lookup(d->ids, obj));
+
+    if (!id) {
+        id = g_hash_table_size(d->ids) + 1;
+        g_hash_table_insert(d->ids, obj, GUINT_TO_POINTER(id));
+    }
+    return id;
+}
+
+/* Lists grow at the head: what the peer shows is newest first. */
+static void graph_node(GraphDump *d, void *obj, XDbgBlockGraphNodeType type, const char *name)
+{
+    XDbgBlockGraphNodeList *e = g_new0(XDbgBlockGraphNodeList, 1);
+
+    e->value = g_new0(XDbgBlockGraphNode, 1);
+    e->value->id = graph_id(d, obj);
+    e->value->type = type;
+    e->value->name = g_strdup(name);
+    e->next = d->graph->nodes;
+    d->graph->nodes = e;
+}
+
+static BlockPermissionList *graph_perms(uint64_t perm)
+{
+    BlockPermissionList *list = NULL;
+
+    for (int i = 0; i < BLOCK_PERMISSION__MAX; i++) {
+        if (perm & (1u << i)) {
+            BlockPermissionList *e = g_new0(BlockPermissionList, 1);
+
+            e->value = i;
+            e->next = list;
+            list = e;
+        }
+    }
+    return list;
+}
+
+static void graph_edge(GraphDump *d, void *parent, BdrvChild *c)
+{
+    XDbgBlockGraphEdgeList *e = g_new0(XDbgBlockGraphEdgeList, 1);
+
+    e->value = g_new0(XDbgBlockGraphEdge, 1);
+    e->value->parent = graph_id(d, parent);
+    e->value->child = graph_id(d, c->bs);
+    e->value->name = g_strdup(c->name);
+    e->value->perm = graph_perms(c->perm);
+    e->value->shared_perm = graph_perms(c->shared_perm);
+    e->next = d->graph->edges;
+    d->graph->edges = e;
+}
+
+XDbgBlockGraph *qmp_x_debug_query_block_graph(Error **errp)
+{
+    GraphDump d = { g_new0(XDbgBlockGraph, 1), g_hash_table_new(NULL, NULL) };
+    BdrvChild *c;
+
+    for (BlockBackend *blk = blk_next(NULL); blk; blk = blk_next(blk)) {
+        graph_node(&d, blk, X_DBG_BLOCK_GRAPH_NODE_TYPE_BLOCK_BACKEND, blk_name(blk) ? blk_name(blk) : "");
+        if (blk_root(blk)) {
+            graph_edge(&d, blk, blk_root(blk));
+        }
+    }
+    for (BlockJob *job = block_job_next(NULL); job; job = block_job_next(job)) {
+        graph_node(&d, job, X_DBG_BLOCK_GRAPH_NODE_TYPE_BLOCK_JOB, job->id ? job->id : "");
+        for (GSList *l = job->nodes; l; l = l->next) {
+            graph_edge(&d, job, l->data);
+        }
+    }
+    for (BlockDriverState *bs = bdrv_next_all_states(NULL); bs; bs = bdrv_next_all_states(bs)) {
+        graph_node(&d, bs, X_DBG_BLOCK_GRAPH_NODE_TYPE_BLOCK_DRIVER, bs->node_name);
+        LIST_FOREACH(c, &bs->children, next) {
+            graph_edge(&d, bs, c);
+        }
+    }
+    g_hash_table_destroy(d.ids);
+    return d.graph;
+}

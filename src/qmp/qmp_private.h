@@ -1,0 +1,11 @@
+/* SPDX-License-Identifier: MIT */
+/* qmp_private.h: between the files of the control protocol. */
+#ifndef LIVEBLK_QMP_PRIVATE_H
+#define LIVEBLK_QMP_PRIVATE_H
+
+#include "block/block.h"
+
+/* A job works on @bs: set *errp, true. */
+bool qmp_node_is_busy(BlockDriverState *bs, Error **errp);
+
+#endif

@@ -1,0 +1,370 @@
+/* SPDX-License-Identifier: MIT */
+/* liveblkd.c: the daemon: block nodes, jobs and exports, controlled over QMP. Its command line
+ * is that of qemu-storage-daemon.
+ */
+#include "base/osdep.h"
+#include "block/block_int-global-state.h"
+#include "block/blockjob.h"
+#include "block/export.h"
+#include "block/qdict.h"
+#include "qapi-commands.h"
+#include "qmp/chardev.h"
+#include "qmp/monitor.h"
+#include <fcntl.h>
+#include <getopt.h>
+#include <signal.h>
+#include <sys/file.h>
+#include <sys/signalfd.h>
+
+enum { OPT_BLOCKDEV = 256, OPT_CHARDEV, OPT_DAEMONIZE, OPT_EXPORT, OPT_MONITOR, OPT_NBD_SERVER, OPT_OBJECT,
+       OPT_PIDFILE };
+
+static const struct option long_options[] = {
+    { "blockdev", required_argument, NULL, OPT_BLOCKDEV },
+    { "chardev", required_argument, NULL, OPT_CHARDEV },
+    { "daemonize", no_argument, NULL, OPT_DAEMONIZE },
+    { "export", required_argument, NULL, OPT_EXPORT },
+    { "help", no_argument, NULL, 'h' },
+    { "monitor", required_argument, NULL, OPT_MONITOR },
+    { "nbd-server", required_argument, NULL, OPT_NBD_SERVER },
+    { "object", required_argument, NULL, OPT_OBJECT },
+    { "pidfile", required_argument, NULL, OPT_PIDFILE },
+    { "version", no_argument, NULL, 'V' },
+    { NULL, 0, NULL, 0 },
+};
+
+static void help(const char *prog)
+{
+    printf("Usage: %s [options]\n"
+"Live block operations for disk images: nodes, jobs and exports, over QMP\n"
+"\n"
+"  -h, --help             display this help and exit\n"
+"  -V, --version          output version information and exit\n"
+"\n"
+"  --blockdev [driver=]<driver>[,node-name=<N>][,discard=ignore|unmap]\n"
+"             [,cache.direct=on|off][,cache.no-flush=on|off]\n"
+"             [,read-only=on|off][,auto-read-only=on|off]\n"
+"             [,force-share=on|off][,detect-zeroes=on|off|unmap]\n"
+"             [,driver specific parameters...]\n"
+"                         configure a block backend\n"
+"\n"
+"  --chardev <options>    configure a character device backend: stdio,id=ID or\n"
+"                         socket,id=ID,path=PATH|host=H,port=P,server=on,wait=off\n"
+"\n"
+"  --daemonize            daemonize the process, and have the parent exit\n"
+"                         once startup is complete\n"
+"\n"
+"  --export [type=]nbd,id=<id>,node-name=<node-name>[,name=<export-name>]\n"
+"           [,writable=on|off][,iothread=<id>][,writethrough=on|off]\n"
+"                         export the specified block node over NBD\n"
+"                         (requires --nbd-server)\n"
+"\n"
+"  --monitor [chardev=]name[,mode=control][,pretty[=on|off]]\n"
+"                         configure a QMP monitor\n"
+"\n"
+"  --nbd-server addr.type=inet,addr.host=<host>,addr.port=<port>\n"
+"  --nbd-server addr.type=unix,addr.path=<path>\n"
+"                         start an NBD server for exporting block nodes\n"
+"\n"
+"  --object iothread,id=<id>[,poll-max-ns=<ns>]\n"
+"                         create a thread for exports to run in\n"
+"\n"
+"  --pidfile <path>       write process ID to a file after startup\n", prog);
+}
+
+/* ---- options, in the order given ---- */
+
+static void fail(const char *option, const char *arg, Error *err)
+{
+    error_prepend(&err, "--%s %s: ", option, arg);
+    error_report_err(err);
+    exit(EXIT_FAILURE);
+}
+
+/* Parse @arg into @type; ends the program on error. */
+static void *parse(const char *option, const char *arg, const char *implied, const QapiType *type)
+{
+    Error *err = NULL;
+    bool keyval;
+    QDict *d = qdict_from_options(arg, implied, &keyval, &err);
+    void *v = d ? qapi_from_json(type, d, keyval, &err) : NULL;
+
+    qdict_unref(d);
+    if (!v) {
+        fail(option, arg, err);
+    }
+    return v;
+}
+
+typedef struct OptionCall {
+    int opt;
+    void *value;
+    Error *err;
+} OptionCall;
+
+static void coroutine_fn option_co(void *opaque)
+{
+    OptionCall *call = opaque;
+    NbdServerOptions *nbd;
+
+    control_co_lock();
+    switch (call->opt) {
+    case OPT_BLOCKDEV:
+        qmp_blockdev_add(call->value, &call->err);
+        break;
+    case OPT_EXPORT:
+        qmp_block_export_add(call->value, &call->err);
+        break;
+    case OPT_OBJECT:
+        qmp_object_add(call->value, &call->err);
+        break;
+    case OPT_NBD_SERVER:
+        nbd = call->value;
+        nbd_server_start(nbd->addr, nbd->has_handshake_max_seconds ? nbd->handshake_max_seconds : 10,
+                         nbd->has_max_connections ? nbd->max_connections : 0, &call->err);
+        break;
+    }
+    control_co_unlock();
+}
+
+static void apply(int opt, const char *name, const char *arg, const char *implied, const QapiType *type)
+{
+    OptionCall call = { opt, parse(name, arg, implied, type), NULL };
+
+    aio_co_run(option_co, &call);
+    qapi_free(type, call.value);
+    if (call.err) {
+        fail(name, arg, call.err);
+    }
+}
+
+static void add_monitor(const char *arg)
+{
+    Error *err = NULL;
+    bool keyval, pretty = false;
+    g_autoptr(QDict) d = qdict_from_options(g_str_has_suffix(arg, ",pretty") ? g_strdup_printf("%s=on", arg) : arg,
+                                            "chardev", &keyval, &err);
+
+    if (!d) {
+        fail("monitor", arg, err);
+    }
+    json_object_object_foreach(d, key, value) {
+        const char *s = json_object_get_string(value);
+
+        if (!strcmp(key, "pretty")) {
+            pretty = json_object_is_type(value, json_type_boolean) ? json_object_get_boolean(value) : !strcmp(s, "on");
+        } else if (!strcmp(key, "mode")) {
+            if (strcmp(s, "control")) {
+                error_setg(&err, "Parameter 'mode' does not accept value '%s'", s);
+                fail("monitor", arg, err);
+            }
+        } else if (strcmp(key, "chardev") && strcmp(key, "id")) {
+            error_setg(&err, "Parameter '%s' is unexpected", key);
+            fail("monitor", arg, err);
+        }
+    }
+    const char *id = qdict_get_try_str(d, "chardev");
+
+    if (!id) {
+        error_setg(&err, "Parameter 'chardev' is missing");
+    } else {
+        chardev_start_monitor(id, pretty, &err);
+    }
+    if (err) {
+        fail("monitor", arg, err);
+    }
+}
+
+static char *pid_file;
+static bool daemonize_wanted;
+
+static void process_options(int argc, char **argv, bool early)
+{
+    Error *err = NULL;
+    int c;
+
+    optind = 1;
+    while ((c = getopt_long(argc, argv, "-hV", long_options, NULL)) != -1) {
+        if (early) {
+            switch (c) {
+            case '?':
+                exit(EXIT_FAILURE);
+            case 'h':
+                help(argv[0]);
+                exit(EXIT_SUCCESS);
+            case 'V':
+                printf("%s version " LIVEBLK_VERSION " (liveblk)\nCopyright (c) 2026 The liveblk authors\n",
+                       g_get_prgname());
+                exit(EXIT_SUCCESS);
+            case OPT_DAEMONIZE:
+                daemonize_wanted = true;
+                break;
+            case OPT_PIDFILE:
+                pid_file = optarg;
+                break;
+            case 1:
+                error_report("%s: Unexpected argument", optarg);
+                exit(EXIT_FAILURE);
+            }
+            continue;
+        }
+        switch (c) {
+        case OPT_BLOCKDEV:
+            apply(c, "blockdev", optarg, "driver", &qapi_type_BlockdevOptions);
+            break;
+        case OPT_EXPORT:
+            apply(c, "export", optarg, "type", &qapi_type_BlockExportOptions);
+            break;
+        case OPT_OBJECT:
+            apply(c, "object", optarg, "qom-type", &qapi_type_ObjectOptions);
+            break;
+        case OPT_NBD_SERVER:
+            apply(c, "nbd-server", optarg, NULL, &qapi_type_NbdServerOptions);
+            break;
+        case OPT_CHARDEV:
+            if (chardev_add(optarg, &err) < 0) {
+                fail("chardev", optarg, err);
+            }
+            break;
+        case OPT_MONITOR:
+            add_monitor(optarg);
+            break;
+        }
+    }
+}
+
+/* ---- process ---- */
+
+static int daemon_pipe = -1;
+
+/* The parent waits until the child has started, and tells its result. */
+static void daemonize(void)
+{
+    int fds[2];
+    char status = 1;
+
+    if (pipe(fds) < 0) {
+        error_report("cannot daemonize: %s", strerror(errno));
+        exit(EXIT_FAILURE);
+    }
+    pid_t pid = fork();
+
+    if (pid < 0) {
+        error_report("cannot daemonize: %s", strerror(errno));
+        exit(EXIT_FAILURE);
+    }
+    if (pid > 0) {
+        close(fds[1]);
+        while (read(fds[0], &status, 1) < 0 && errno == EINTR) {
+        }
+        exit(status ? EXIT_FAILURE : EXIT_SUCCESS);
+    }
+    close(fds[0]);
+    fcntl(fds[1], F_SETFD, FD_CLOEXEC);
+    daemon_pipe = fds[1];
+    setsid();
+}
+
+static void daemon_started(void)
+{
+    char ok = 0;
+    int null = open("/dev/null", O_RDWR);
+
+    if (daemon_pipe < 0) {
+        return;
+    }
+    if (null >= 0) {
+        dup2(null, 0);
+        dup2(null, 1);
+        dup2(null, 2);
+        close(null);
+    }
+    ssize_t n = write(daemon_pipe, &ok, 1);
+
+    (void)n;
+    close(daemon_pipe);
+}
+
+static void pid_file_write(void)
+{
+    char text[32];
+    int fd = open(pid_file, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+
+    if (fd < 0 || flock(fd, LOCK_EX | LOCK_NB) < 0) {
+        error_report("cannot create PID file: Cannot open pid file: %s", strerror(errno));
+        exit(EXIT_FAILURE);
+    }
+    snprintf(text, sizeof(text), "%ld\n", (long)getpid());
+    if (ftruncate(fd, 0) < 0 || write(fd, text, strlen(text)) < 0) {
+        error_report("cannot create PID file: Failed to write pid file: %s", strerror(errno));
+        exit(EXIT_FAILURE);
+    }
+    /* kept open: the lock says that we live */
+}
+
+static void signal_ready(void *opaque)
+{
+    struct signalfd_siginfo si;
+
+    if (read(GPOINTER_TO_INT(opaque), &si, sizeof(si)) > 0) {
+        monitor_request_quit();
+    }
+}
+
+static void signals_init(void)
+{
+    sigset_t set;
+    int fd;
+
+    signal(SIGPIPE, SIG_IGN);
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGHUP);
+    sigprocmask(SIG_BLOCK, &set, NULL);
+    fd = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
+    aio_set_fd_handler(qemu_get_aio_context(), fd, signal_ready, NULL, GINT_TO_POINTER(fd));
+}
+
+static void iothreads_destroy(void)
+{
+    IOThread *t;
+
+    while ((t = iothread_next(NULL))) {
+        iothread_destroy(t, &error_abort);
+    }
+}
+
+int main(int argc, char **argv)
+{
+    g_autofree char *base = g_path_get_basename(argv[0]);
+
+    g_set_prgname(base);
+    process_options(argc, argv, true);
+    if (daemonize_wanted) {
+        daemonize();            /* before any thread is there */
+    }
+    aio_init_main(NULL, &error_fatal);
+    bdrv_init();
+    signals_init();
+    process_options(argc, argv, false);
+    if (pid_file) {
+        pid_file_write();
+    }
+    daemon_started();
+    while (!monitor_quit_requested()) {
+        aio_poll(qemu_get_aio_context(), true);
+    }
+    /* Exports first: no more requests; then jobs; then the nodes. */
+    blk_exp_close_all_type(BLOCK_EXPORT_TYPE__MAX);
+    nbd_server_stop();
+    block_job_cancel_sync_all();
+    blockdev_close_all_bdrv_states();
+    iothreads_destroy();
+    monitor_answer_quit();
+    chardev_cleanup();
+    if (pid_file) {
+        unlink(pid_file);
+    }
+    return EXIT_SUCCESS;
+}
