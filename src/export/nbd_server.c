@@ -314,6 +314,12 @@ static int nbd_exp_create(BlockExport *common, BlockExportOptions *opts, Error *
         error_setg(errp, "description '%s' too long", o->description);
         return -EINVAL;
     }
+    if (o->bitmaps) {
+        BlockDirtyBitmapOrStr *b = o->bitmaps->value;
+
+        error_setg(errp, "Bitmap '%s' is not found", b->type == QTYPE_QSTRING ? b->u.local : b->u.external->name);
+        return -ENOENT;
+    }
     if (nbd_exports_find(name)) {
         error_setg(errp, "NBD server already has export named '%s'", name);
         return -EEXIST;

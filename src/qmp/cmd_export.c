@@ -4,29 +4,50 @@
 #include "base/str.h"
 #include "block/export.h"
 #include "qapi-commands.h"
+#include "qmp/qmp_private.h"
 
-#define HANDSHAKE_MAX_S 10
-#define CONNECTIONS_MAX 100
-
-void qmp_nbd_server_start(SocketAddressLegacy *addr, bool has_handshake_max_seconds,
-                          uint32_t handshake_max_seconds, bool has_max_connections,
-                          uint32_t max_connections, Error **errp)
+/* The daemon has no TLS credentials: naming some is an error, never plain text instead. */
+static bool check_tls(const char *creds, const char *authz, Error **errp)
 {
-    SocketAddress flat = { .type = addr->type };
+    if (creds) {
+        error_setg(errp, "No TLS credentials with id '%s'", creds);
+        return false;
+    }
+    if (authz) {
+        error_setg(errp, "TLS authorization is only valid with TLS credentials");
+        return false;
+    }
+    return true;
+}
 
-    switch (addr->type) {
+int nbd_server_start_options(NbdServerOptions *arg, Error **errp)
+{
+    if (!check_tls(arg->tls_creds, arg->tls_authz, errp)) {
+        return -EINVAL;
+    }
+    return nbd_server_start(arg->addr, arg->handshake_max_seconds, arg->max_connections, errp);
+}
+
+void qmp_nbd_server_start(NbdServerOptionsLegacy *arg, Error **errp)
+{
+    SocketAddress flat = { .type = arg->addr->type };
+    NbdServerOptions options = {
+        .addr = &flat, .handshake_max_seconds = arg->handshake_max_seconds,
+        .max_connections = arg->max_connections, .tls_creds = arg->tls_creds, .tls_authz = arg->tls_authz,
+    };
+
+    switch (flat.type) {
     case SOCKET_ADDRESS_TYPE_UNIX:
-        flat.u.q_unix = *addr->u.q_unix.data;
+        flat.u.q_unix = *arg->addr->u.q_unix.data;
         break;
     case SOCKET_ADDRESS_TYPE_INET:
-        flat.u.inet = *addr->u.inet.data;
+        flat.u.inet = *arg->addr->u.inet.data;
         break;
     default:
-        flat.u.fd = *addr->u.fd.data;
+        flat.u.fd = *arg->addr->u.fd.data;
         break;
     }
-    nbd_server_start(&flat, has_handshake_max_seconds ? handshake_max_seconds : HANDSHAKE_MAX_S,
-                     has_max_connections ? max_connections : CONNECTIONS_MAX, errp);
+    nbd_server_start_options(&options, errp);
 }
 
 void qmp_nbd_server_stop(Error **errp)
@@ -43,25 +64,26 @@ void qmp_block_export_add(BlockExportOptions *arg, Error **errp)
     blk_exp_add(arg, errp);
 }
 
-void qmp_nbd_server_add(const char *name, const char *description, const char *device,
-                        bool has_writable, bool writable, Error **errp)
+void qmp_nbd_server_add(NbdServerAddOptions *arg, Error **errp)
 {
-    BlockDriverState *bs = bdrv_lookup_bs(device, device, errp);
+    BlockDriverState *bs = bdrv_lookup_bs(arg->device, arg->device, errp);
+    const char *name = arg->name ? arg->name : arg->device;
 
     if (!bs) {
         return;
-    }
-    if (!name) {
-        name = device;
     }
     if (nbd_export_find(name)) {
         error_setg(errp, "NBD server already has export named '%s'", name);
         return;
     }
+    if (arg->bitmap) {
+        error_setg(errp, "Bitmap '%s' is not found", arg->bitmap);
+        return;
+    }
     BlockExportOptions opts = {
         .type = BLOCK_EXPORT_TYPE_NBD, .id = (char *)name, .node_name = bs->node_name, .has_writable = true,
-        .writable = has_writable && writable && !bdrv_is_read_only(bs),
-        .u.nbd = { .name = (char *)name, .description = (char *)description },
+        .writable = arg->writable && !bdrv_is_read_only(bs),
+        .u.nbd = { .name = (char *)name, .description = arg->description },
     };
 
     blk_exp_add(&opts, errp);

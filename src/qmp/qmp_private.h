@@ -8,4 +8,7 @@
 /* A job works on @bs: set *errp, true. */
 bool qmp_node_is_busy(BlockDriverState *bs, Error **errp);
 
+/* Start the NBD server as the options say. 0 or -errno. */
+int nbd_server_start_options(NbdServerOptions *arg, Error **errp);
+
 #endif

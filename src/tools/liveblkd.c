@@ -10,6 +10,7 @@
 #include "qapi-commands.h"
 #include "qmp/chardev.h"
 #include "qmp/monitor.h"
+#include "qmp/qmp_private.h"
 #include <fcntl.h>
 #include <getopt.h>
 #include <signal.h>
@@ -105,7 +106,6 @@ typedef struct OptionCall {
 static void coroutine_fn option_co(void *opaque)
 {
     OptionCall *call = opaque;
-    NbdServerOptions *nbd;
 
     control_co_lock();
     switch (call->opt) {
@@ -119,9 +119,7 @@ static void coroutine_fn option_co(void *opaque)
         qmp_object_add(call->value, &call->err);
         break;
     case OPT_NBD_SERVER:
-        nbd = call->value;
-        nbd_server_start(nbd->addr, nbd->has_handshake_max_seconds ? nbd->handshake_max_seconds : 10,
-                         nbd->has_max_connections ? nbd->max_connections : 0, &call->err);
+        nbd_server_start_options(call->value, &call->err);
         break;
     }
     control_co_unlock();
