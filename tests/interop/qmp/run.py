@@ -131,6 +131,21 @@ def one(script, args):
     return status
 
 
+def chosen(args):
+    """The scripts named, those of folders named, and of them one part."""
+    paths = []
+    for path in args.scripts:
+        if os.path.isdir(path):
+            paths += sorted(os.path.join(path, name) for name in os.listdir(path)
+                            if name.endswith('.qmp'))
+        else:
+            paths.append(path)
+    if args.part:
+        first, step = map(int, args.part.split('/'))
+        paths = paths[first::step]
+    return paths
+
+
 def main():
     parser = argparse.ArgumentParser(allow_abbrev=False)
     parser.add_argument('--daemon', required=True)
@@ -139,7 +154,8 @@ def main():
     parser.add_argument('--record', action='store_true')
     parser.add_argument('--print', dest='show', action='store_true')
     parser.add_argument('--times', type=int, default=1)
-    parser.add_argument('scripts', nargs='+')
+    parser.add_argument('--part', help='I/N: every Nth script, from the Ith on')
+    parser.add_argument('scripts', nargs='+', help='scripts, or folders of them')
     args = parser.parse_args()
     for name in ('daemon', 'against'):
         program = getattr(args, name)
@@ -151,7 +167,7 @@ def main():
             return 77
         setattr(args, name, os.path.abspath(found))
     failed = played = 0
-    for path in args.scripts:
+    for path in chosen(args):
         try:
             failed += one(Script(path), args)
             played += 1
