@@ -123,6 +123,8 @@ BlockDriverState *bdrv_new_open_driver(const BlockDriver *drv, const char *node_
     bs->opaque = g_malloc0(MAX(drv->instance_size, 1));
     bs->open_flags = flags;
     bs->read_only = !(flags & BDRV_O_RDWR);
+    bs->supported_write_flags = drv->supported_write_flags;
+    bs->supported_zero_flags = drv->supported_zero_flags;
     bs->implicit = node_name == NULL;
     bs->options = qdict_new();
     qdict_put_str(bs->options, "driver", drv->format_name);

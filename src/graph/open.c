@@ -195,6 +195,8 @@ static BlockDriverState *coroutine_fn open_options(const BlockdevOptions *o, QDi
     bs->opaque = g_malloc0(MAX(drv->instance_size, 1));
     bs->open_flags = flags;
     bs->read_only = !(flags & BDRV_O_RDWR);
+    bs->supported_write_flags = drv->supported_write_flags;
+    bs->supported_zero_flags = drv->supported_zero_flags;
     bs->force_share = flags & BDRV_O_FORCE_SHARE;
     bs->probed = probed;
     bs->detect_zeroes = o->has_detect_zeroes ? o->detect_zeroes : BLOCKDEV_DETECT_ZEROES_OPTIONS_OFF;
