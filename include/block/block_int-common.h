@@ -172,9 +172,6 @@ struct BdrvChild {
     LIST_ENTRY(BdrvChild) next_parent;  /* bs's list of parents */
 };
 
-/* A range of a node in use by a request. In the tree of its node from begin to end. */
-typedef struct BdrvTrackedRequest BdrvTrackedRequest;
-
 /* Told of every change of contents after the write reached the node's driver and
  * before it is acknowledged to anybody. Registered and removed by the main thread on
  * a drained node; called in any thread. */
@@ -230,7 +227,7 @@ struct BlockDriverState {
     unsigned unflushed;                 /* atomic; contents changed since the last flush began */
     int64_t total_bytes;                /* atomic; length of the node, a multiple of 512 */
     pthread_mutex_t reqs_lock;          /* over the five below; held for instants */
-    BdrvTrackedRequest *reqs_root;      /* tree of the records */
+    struct IntervalTree *reqs;          /* the records */
     uint64_t reqs_sequence;             /* of the next record */
     unsigned reqs_quiet;                /* records made since the last serialising one */
     unsigned serialising_in_flight;
@@ -239,7 +236,9 @@ struct BlockDriverState {
     LIST_HEAD(, BdrvDirtyBitmap) dirty_bitmaps;   /* GS */
     uint64_t write_threshold_offset;    /* atomic; 0: off */
     uint64_t wr_highest_offset;         /* atomic */
-    pthread_mutex_t flush_lock;         /* over the two below; held for instants */
+    pthread_mutex_t flush_lock;         /* over the four below; held for instants */
+    uint64_t flushes_begun, flush_succeeded;      /* numbers: of the last begun, and of the last
+                                         * one that succeeded */
     bool flush_in_progress;
     CoQueue flush_queue;
 };
