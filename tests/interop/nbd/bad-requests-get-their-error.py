@@ -9,8 +9,8 @@ import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)),
                                 '..', 'lib'))
-from oracle import (Server, expect, expect_equal, make_image,  # noqa: E402
-                    nbd_module, run)
+from oracle import (Server, expect, make_image, nbd_module,  # noqa: E402
+                    run)
 
 SIZE = 1 << 20
 # The specification asks for the first, the peer sends the second.
