@@ -52,8 +52,7 @@ LIVEBLK_PUBLIC void blk_set_allow_write_beyond_eof(BlockBackend *blk, bool allow
 LIVEBLK_PUBLIC void blk_set_on_error(BlockBackend *blk, BlockdevOnError on_read_error, BlockdevOnError on_write_error);
 LIVEBLK_PUBLIC BlockErrorAction blk_get_error_action(BlockBackend *blk, bool is_read, int error);
 LIVEBLK_PUBLIC void blk_drain(BlockBackend *blk);                   /* may suspend */
-/* Requests that guests (not jobs) have in flight at this moment, and a running count
- * of those completed; any thread: what jobs look at to give way. */
+/* Requests in flight at this moment; any thread. */
 LIVEBLK_PUBLIC unsigned blk_in_flight(BlockBackend *blk);
 
 /* co, any thread */
@@ -81,7 +80,8 @@ LIVEBLK_PUBLIC int blk_flush(BlockBackend *blk);
 LIVEBLK_PUBLIC int64_t blk_getlength(BlockBackend *blk);
 LIVEBLK_PUBLIC int blk_truncate(BlockBackend *blk, int64_t offset, bool exact, PreallocMode prealloc, Error **errp);
 
-/* Accounting of guests' requests, for query-blockstats; atomic counters. */
+/* Accounting of requests, for query-blockstats, and so only while the backend has a name;
+ * atomic counters. */
 typedef struct BlockAcctStats {
     uint64_t ops[5], bytes[5], failed[5], invalid[5], total_time_ns[5];  /* read write flush unmap zone_append; index BLOCK_ACCT_* */
     int64_t last_access_ns;

@@ -1,95 +1,163 @@
 /* SPDX-License-Identifier: MIT */
-/* backend_io.c: requests of a BlockBackend. Any thread, coroutine.
+/* backend_io.c: the requests of BlockBackends.
  *
- * begin: count, then look whether the node is being drained; if so uncount and wait in the
- * queue until the drain ends. (The drain sets its counter, then waits for ours to be 0.)
+ * Each is let in (counted; held in a queue while drained), checked, and passed to the root. The
+ * checks are the outermost of the request path: what comes from guests and clients must not trip an
+ * assertion further in.
+ *
+ * Runs on: any thread, in a coroutine.
  */
 #include "backend/backend_private.h"
 
-static void coroutine_fn blk_begin(BlockBackend *blk)
+/* ---- letting in ---- */
+
+static void coroutine_fn backend_wait(BlockBackend *blk)
 {
-    for (;;) {
-        __atomic_fetch_add(&blk->in_flight, 1, __ATOMIC_SEQ_CST);
-        if (likely(!__atomic_load_n(&blk->quiesce_counter, __ATOMIC_SEQ_CST)) || blk->disable_queuing) {
-            return;
-        }
-        __atomic_sub_fetch(&blk->in_flight, 1, __ATOMIC_SEQ_CST);
-        aio_wait_kick();
+    do {
         pthread_mutex_lock(&blk->queue_lock);
-        /* Under the lock: the end of the drain empties the queue under it. */
+        __atomic_fetch_sub(&blk->in_flight, 1, __ATOMIC_SEQ_CST);
+        /* Under the lock that drained_end takes to wake us, so that it cannot pass in between. */
         if (__atomic_load_n(&blk->quiesce_counter, __ATOMIC_SEQ_CST)) {
-            qemu_co_queue_wait_plain(&blk->queued, &blk->queue_lock);
+            aio_wait_kick();
+            qemu_co_queue_wait_plain(&blk->queue, &blk->queue_lock);
         }
         pthread_mutex_unlock(&blk->queue_lock);
+        __atomic_fetch_add(&blk->in_flight, 1, __ATOMIC_SEQ_CST);
+    } while (__atomic_load_n(&blk->quiesce_counter, __ATOMIC_SEQ_CST));
+}
+
+/* Count oneself; false: it is drained, and the request must wait (still counted). */
+static inline bool backend_try_begin(BlockBackend *blk)
+{
+    __atomic_fetch_add(&blk->in_flight, 1, __ATOMIC_SEQ_CST);
+    return likely(!__atomic_load_n(&blk->quiesce_counter, __ATOMIC_SEQ_CST)) ||
+           __atomic_load_n(&blk->disable_request_queuing, __ATOMIC_SEQ_CST);
+}
+
+static inline void coroutine_fn backend_begin(BlockBackend *blk)
+{
+    if (unlikely(!backend_try_begin(blk))) {
+        backend_wait(blk);
     }
 }
 
-static void blk_end(BlockBackend *blk)
+/* @blk may be gone as soon as the count is down. */
+static inline void backend_end(BlockBackend *blk)
 {
-    if (__atomic_sub_fetch(&blk->in_flight, 1, __ATOMIC_SEQ_CST) == 0) {
-        aio_wait_kick();
-    }
+    __atomic_fetch_sub(&blk->in_flight, 1, __ATOMIC_SEQ_CST);
+    aio_wait_kick();
 }
 
-static int blk_check(BlockBackend *blk, int64_t offset, int64_t bytes)
+/* ---- checks ---- */
+
+static int coroutine_fn range_check_slow(BlockBackend *blk, int64_t offset, int64_t bytes)
 {
-    if (!blk->root || !blk->root->bs->drv) {
+    int64_t length = bdrv_co_getlength(blk->root->bs);
+
+    if (length < 0) {
+        return length;
+    }
+    return offset > length || bytes > length - offset ? -EIO : 0;
+}
+
+/* @perm: what the request needs the backend to hold. */
+static inline int coroutine_fn backend_check(BlockBackend *blk, int64_t offset, int64_t bytes, uint64_t perm)
+{
+    BdrvChild *root = blk->root;
+
+    if (unlikely(!root || !root->bs->drv)) {
         return -ENOMEDIUM;
     }
-    if (offset < 0 || bytes < 0 || bytes > BDRV_MAX_LENGTH || offset > BDRV_MAX_LENGTH - bytes) {
+    if (unlikely(offset < 0 || bytes < 0 || offset > BDRV_MAX_LENGTH || bytes > BDRV_MAX_LENGTH - offset)) {
         return -EIO;
     }
-    if (!blk->allow_beyond_eof) {
-        int64_t length = bdrv_getlength_cached(blk->root->bs);
-
-        if (offset > length || bytes > length - offset) {
-            return -EIO;
-        }
+    if (unlikely(perm && !(root->perm & perm))) {
+        return -EPERM;
     }
-    return 0;
+    if (likely(offset + bytes <= __atomic_load_n(&root->bs->total_bytes, __ATOMIC_RELAXED)) ||
+        blk->allow_write_beyond_eof) {
+        return 0;
+    }
+    return range_check_slow(blk, offset, bytes);
 }
 
-static void account(BlockBackend *blk, int kind, int64_t bytes, int ret)
+static inline uint64_t write_perm(BdrvRequestFlags flags)
 {
-    if (likely(ret >= 0)) {
-        __atomic_fetch_add(&blk->stats.ops[kind], 1, __ATOMIC_RELAXED);
-        __atomic_fetch_add(&blk->stats.bytes[kind], bytes, __ATOMIC_RELAXED);
+    return flags & BDRV_REQ_WRITE_UNCHANGED ? BLK_PERM_WRITE | BLK_PERM_WRITE_UNCHANGED : BLK_PERM_WRITE;
+}
+
+/* ---- accounting, of those with a name ---- */
+
+static inline int64_t acct_start(BlockBackend *blk)
+{
+    return unlikely(blk->accounting) ? qemu_clock_get_ns(QEMU_CLOCK_VIRTUAL) : 0;
+}
+
+static void acct_account(BlockBackend *blk, int type, int64_t bytes, int64_t start_ns, int ret)
+{
+    BlockAcctStats *s = &blk->stats;
+    int64_t now = qemu_clock_get_ns(QEMU_CLOCK_VIRTUAL);
+
+    if (ret < 0) {
+        __atomic_fetch_add(&s->failed[type], 1, __ATOMIC_RELAXED);
     } else {
-        __atomic_fetch_add(&blk->stats.failed[kind], 1, __ATOMIC_RELAXED);
+        __atomic_fetch_add(&s->ops[type], 1, __ATOMIC_RELAXED);
+        __atomic_fetch_add(&s->bytes[type], bytes, __ATOMIC_RELAXED);
+    }
+    __atomic_fetch_add(&s->total_time_ns[type], now - start_ns, __ATOMIC_RELAXED);
+    __atomic_store_n(&s->last_access_ns, now, __ATOMIC_RELAXED);
+}
+
+static inline void acct_done(BlockBackend *blk, int type, int64_t bytes, int64_t start_ns, int ret)
+{
+    if (unlikely(start_ns)) {
+        acct_account(blk, type, bytes, start_ns, ret);
     }
 }
 
-#define BLK_REQUEST(blk, kind, offset, bytes, call) ({          \
-        int ret_;                                               \
-        blk_begin(blk);                                         \
-        ret_ = blk_check(blk, offset, bytes);                   \
-        if (likely(ret_ == 0)) {                                \
-            ret_ = call;                                        \
-            account(blk, kind, bytes, ret_);                    \
-        } else {                                                \
-            __atomic_fetch_add(&(blk)->stats.invalid[kind], 1, __ATOMIC_RELAXED); \
-        }                                                       \
-        blk_end(blk);                                           \
-        ret_;                                                   \
-    })
-
-static inline BdrvRequestFlags bulk(BlockBackend *blk)
+/* A request that was refused before it began. */
+static int acct_invalid(BlockBackend *blk, int type, int ret)
 {
-    return blk->bulk ? BDRV_REQ_BULK : 0;
+    if (blk->accounting) {
+        __atomic_fetch_add(&blk->stats.invalid[type], 1, __ATOMIC_RELAXED);
+    }
+    return ret;
 }
 
-int coroutine_fn blk_co_preadv(BlockBackend *blk, int64_t offset, int64_t bytes,
-                               QEMUIOVector *qiov, BdrvRequestFlags flags)
+/* ---- requests ---- */
+
+int coroutine_fn blk_co_preadv(BlockBackend *blk, int64_t offset, int64_t bytes, QEMUIOVector *qiov,
+                               BdrvRequestFlags flags)
 {
-    return BLK_REQUEST(blk, BLOCK_ACCT_READ, offset, bytes,
-                       bdrv_co_preadv(blk->root, offset, bytes, qiov, flags | bulk(blk)));
+    backend_begin(blk);
+    int64_t start = acct_start(blk);
+    int ret = backend_check(blk, offset, bytes, 0);
+
+    if (likely(!ret)) {
+        ret = bdrv_co_preadv_part(blk->root, offset, bytes, qiov, 0, flags | blk->extra_flags);
+        acct_done(blk, BLOCK_ACCT_READ, bytes, start, ret);
+    } else {
+        acct_invalid(blk, BLOCK_ACCT_READ, ret);
+    }
+    backend_end(blk);
+    return ret;
 }
 
-int coroutine_fn blk_co_pwritev(BlockBackend *blk, int64_t offset, int64_t bytes,
-                                QEMUIOVector *qiov, BdrvRequestFlags flags)
+int coroutine_fn blk_co_pwritev(BlockBackend *blk, int64_t offset, int64_t bytes, QEMUIOVector *qiov,
+                                BdrvRequestFlags flags)
 {
-    return BLK_REQUEST(blk, BLOCK_ACCT_WRITE, offset, bytes,
-                       bdrv_co_pwritev(blk->root, offset, bytes, qiov, flags | bulk(blk)));
+    backend_begin(blk);
+    int64_t start = acct_start(blk);
+    int ret = backend_check(blk, offset, bytes, write_perm(flags));
+
+    if (likely(!ret)) {
+        ret = bdrv_co_pwritev_part(blk->root, offset, bytes, qiov, 0, flags | blk->extra_flags);
+        acct_done(blk, BLOCK_ACCT_WRITE, bytes, start, ret);
+    } else {
+        acct_invalid(blk, BLOCK_ACCT_WRITE, ret);
+    }
+    backend_end(blk);
+    return ret;
 }
 
 int coroutine_fn blk_co_pread(BlockBackend *blk, int64_t offset, int64_t bytes, void *buf, BdrvRequestFlags flags)
@@ -109,25 +177,41 @@ int coroutine_fn blk_co_pwrite(BlockBackend *blk, int64_t offset, int64_t bytes,
     return blk_co_pwritev(blk, offset, bytes, &qiov, flags);
 }
 
+int coroutine_fn blk_co_pwrite_zeroes(BlockBackend *blk, int64_t offset, int64_t bytes, BdrvRequestFlags flags)
+{
+    return blk_co_pwritev(blk, offset, bytes, NULL, flags | BDRV_REQ_ZERO_WRITE);
+}
+
 int coroutine_fn blk_co_pwrite_compressed(BlockBackend *blk, int64_t offset, int64_t bytes, const void *buf)
 {
     return blk_co_pwrite(blk, offset, bytes, buf, BDRV_REQ_WRITE_COMPRESSED);
 }
 
-int coroutine_fn blk_co_pwrite_zeroes(BlockBackend *blk, int64_t offset, int64_t bytes, BdrvRequestFlags flags)
-{
-    return BLK_REQUEST(blk, BLOCK_ACCT_WRITE, offset, bytes,
-                       bdrv_co_pwrite_zeroes(blk->root, offset, bytes, flags | bulk(blk)));
-}
-
 int coroutine_fn blk_co_pdiscard(BlockBackend *blk, int64_t offset, int64_t bytes)
 {
-    return BLK_REQUEST(blk, BLOCK_ACCT_UNMAP, offset, bytes, bdrv_co_pdiscard(blk->root, offset, bytes));
+    backend_begin(blk);
+    int64_t start = acct_start(blk);
+    int ret = backend_check(blk, offset, bytes, BLK_PERM_WRITE);
+
+    if (!ret) {
+        ret = bdrv_co_pdiscard(blk->root, offset, bytes);
+        acct_done(blk, BLOCK_ACCT_UNMAP, bytes, start, ret);
+    } else {
+        acct_invalid(blk, BLOCK_ACCT_UNMAP, ret);
+    }
+    backend_end(blk);
+    return ret;
 }
 
 int coroutine_fn blk_co_flush(BlockBackend *blk)
 {
-    return BLK_REQUEST(blk, BLOCK_ACCT_FLUSH, 0, 0, bdrv_co_flush(blk->root->bs));
+    backend_begin(blk);
+    int64_t start = acct_start(blk);
+    int ret = blk->root ? bdrv_co_flush(blk->root->bs) : -ENOMEDIUM;
+
+    acct_done(blk, BLOCK_ACCT_FLUSH, 0, start, ret);
+    backend_end(blk);
+    return ret;
 }
 
 int coroutine_fn blk_co_truncate(BlockBackend *blk, int64_t offset, bool exact, PreallocMode prealloc,
@@ -135,39 +219,50 @@ int coroutine_fn blk_co_truncate(BlockBackend *blk, int64_t offset, bool exact, 
 {
     int ret;
 
-    blk_begin(blk);
-    if (!blk->root || !blk->root->bs->drv) {
+    backend_begin(blk);
+    if (!blk->root) {
         error_setg(errp, "No medium inserted");
         ret = -ENOMEDIUM;
+    } else if (!(blk->root->perm & BLK_PERM_RESIZE)) {
+        error_setg(errp, "Block backend may not resize node '%s'", bdrv_get_node_name(blk->root->bs));
+        ret = -EPERM;
     } else {
         ret = bdrv_co_truncate(blk->root, offset, exact, prealloc, flags, errp);
     }
-    blk_end(blk);
+    backend_end(blk);
     return ret;
 }
 
 int64_t coroutine_fn blk_co_getlength(BlockBackend *blk)
 {
-    int64_t ret;
+    backend_begin(blk);
+    int64_t ret = blk->root ? bdrv_co_getlength(blk->root->bs) : -ENOMEDIUM;
 
-    blk_begin(blk);
-    ret = blk->root ? bdrv_co_getlength(blk->root->bs) : -ENOMEDIUM;
-    blk_end(blk);
+    backend_end(blk);
     return ret;
 }
 
-int coroutine_fn blk_co_block_status_above(BlockBackend *blk, BlockDriverState *base, int64_t offset, int64_t bytes,
-                                           int64_t *pnum, int64_t *map, BlockDriverState **file)
+int coroutine_fn blk_co_block_status_above(BlockBackend *blk, BlockDriverState *base, int64_t offset,
+                                           int64_t bytes, int64_t *pnum, int64_t *map, BlockDriverState **file)
 {
-    int ret;
+    backend_begin(blk);
+    int ret = blk->root ? bdrv_co_block_status_above(blk->root->bs, base, offset, bytes, pnum, map, file)
+                        : -ENOMEDIUM;
 
-    blk_begin(blk);
-    ret = blk_check(blk, offset, bytes);
-    if (ret == 0) {
-        ret = bdrv_co_block_status_above(blk->root->bs, base, offset, bytes, pnum, map, file);
-    }
-    blk_end(blk);
+    backend_end(blk);
     return ret;
+}
+
+/* Let in at both. Waiting for one while counted at the other would keep a drain of both waiting. */
+static void coroutine_fn backend_begin_both(BlockBackend *a, BlockBackend *b)
+{
+    backend_begin(a);
+    while (!backend_try_begin(b)) {
+        backend_end(a);
+        backend_wait(b);
+        backend_end(b);
+        backend_begin(a);
+    }
 }
 
 int coroutine_fn blk_co_copy_range(BlockBackend *src, int64_t src_offset, BlockBackend *dst, int64_t dst_offset,
@@ -175,83 +270,16 @@ int coroutine_fn blk_co_copy_range(BlockBackend *src, int64_t src_offset, BlockB
 {
     int ret;
 
-    blk_begin(src);
-    blk_begin(dst);
-    ret = blk_check(src, src_offset, bytes);
-    ret = ret ? ret : blk_check(dst, dst_offset, bytes);
-    if (ret == 0) {
-        ret = bdrv_co_copy_range(src->root, src_offset, dst->root, dst_offset, bytes, read_flags, write_flags);
+    backend_begin_both(src, dst);
+    ret = backend_check(src, src_offset, bytes, 0);
+    if (!ret) {
+        ret = backend_check(dst, dst_offset, bytes, write_perm(write_flags));
     }
-    blk_end(dst);
-    blk_end(src);
+    if (!ret) {
+        ret = bdrv_co_copy_range(src->root, src_offset, dst->root, dst_offset, bytes,
+                                 read_flags | src->extra_flags, write_flags | dst->extra_flags);
+    }
+    backend_end(dst);
+    backend_end(src);
     return ret;
-}
-
-/* ---- the same for programs and tests ---- */
-
-typedef struct SyncCall {
-    enum { SYNC_READ, SYNC_WRITE, SYNC_ZEROES, SYNC_DISCARD, SYNC_FLUSH, SYNC_LENGTH, SYNC_TRUNCATE } kind;
-    BlockBackend *blk;
-    int64_t offset, bytes;
-    void *buf;
-    BdrvRequestFlags flags;
-    bool exact;
-    PreallocMode prealloc;
-    Error **errp;
-    int64_t ret;
-} SyncCall;
-
-static void coroutine_fn sync_co(void *opaque)
-{
-    SyncCall *s = opaque;
-
-    switch (s->kind) {
-    case SYNC_READ:     s->ret = blk_co_pread(s->blk, s->offset, s->bytes, s->buf, s->flags); break;
-    case SYNC_WRITE:    s->ret = blk_co_pwrite(s->blk, s->offset, s->bytes, s->buf, s->flags); break;
-    case SYNC_ZEROES:   s->ret = blk_co_pwrite_zeroes(s->blk, s->offset, s->bytes, s->flags); break;
-    case SYNC_DISCARD:  s->ret = blk_co_pdiscard(s->blk, s->offset, s->bytes); break;
-    case SYNC_FLUSH:    s->ret = blk_co_flush(s->blk); break;
-    case SYNC_LENGTH:   s->ret = blk_co_getlength(s->blk); break;
-    case SYNC_TRUNCATE:
-        s->ret = blk_co_truncate(s->blk, s->offset, s->exact, s->prealloc, 0, s->errp);
-        break;
-    }
-}
-
-#define SYNC(...) ({ SyncCall s_ = { __VA_ARGS__ }; aio_co_run(sync_co, &s_); s_.ret; })
-
-int blk_pread(BlockBackend *blk, int64_t offset, int64_t bytes, void *buf, BdrvRequestFlags flags)
-{
-    return SYNC(.kind = SYNC_READ, .blk = blk, .offset = offset, .bytes = bytes, .buf = buf, .flags = flags);
-}
-
-int blk_pwrite(BlockBackend *blk, int64_t offset, int64_t bytes, const void *buf, BdrvRequestFlags flags)
-{
-    return SYNC(.kind = SYNC_WRITE, .blk = blk, .offset = offset, .bytes = bytes, .buf = (void *)buf, .flags = flags);
-}
-
-int blk_pwrite_zeroes(BlockBackend *blk, int64_t offset, int64_t bytes, BdrvRequestFlags flags)
-{
-    return SYNC(.kind = SYNC_ZEROES, .blk = blk, .offset = offset, .bytes = bytes, .flags = flags);
-}
-
-int blk_pdiscard(BlockBackend *blk, int64_t offset, int64_t bytes)
-{
-    return SYNC(.kind = SYNC_DISCARD, .blk = blk, .offset = offset, .bytes = bytes);
-}
-
-int blk_flush(BlockBackend *blk)
-{
-    return SYNC(.kind = SYNC_FLUSH, .blk = blk);
-}
-
-int64_t blk_getlength(BlockBackend *blk)
-{
-    return SYNC(.kind = SYNC_LENGTH, .blk = blk);
-}
-
-int blk_truncate(BlockBackend *blk, int64_t offset, bool exact, PreallocMode prealloc, Error **errp)
-{
-    return SYNC(.kind = SYNC_TRUNCATE, .blk = blk, .offset = offset, .exact = exact, .prealloc = prealloc,
-                .errp = errp);
 }
