@@ -1,0 +1,334 @@
+/* SPDX-License-Identifier: MIT */
+/* grow.c: the length of the disk, and preallocation.
+ *
+ * The header's new length is written last, when all that it makes visible is in order; a
+ * larger L1 table is complete and durable before the header points to it.
+ *
+ * Runs on: the context of the caller; the wrapper lets no other request overlap what is
+ * added or taken away.
+ */
+#include "drivers/format/qcow2/qcow2.h"
+
+/* ---- L1 ---- */
+
+static int coroutine_fn l1_co_write_at(BlockDriverState *bs, uint64_t place, const uint64_t *table,
+                                       uint32_t n)
+{
+    uint64_t bytes = n * 8ULL;
+    uint64_t *copy = qemu_try_blockalign(bs->file->bs, bytes);
+
+    if (!copy) {
+        return -ENOMEM;
+    }
+    for (uint32_t i = 0; i < n; i++) {
+        copy[i] = GUINT64_TO_BE(table[i]);
+    }
+    int ret = bdrv_co_pwrite(bs->file, place, bytes, copy, 0);
+
+    qemu_vfree(copy);
+    return ret ? ret : bdrv_co_flush(bs->file->bs);
+}
+
+/* Exchange the active table with (*table, *size, *place). `lock` held. */
+static void l1_swap(Qcow2State *s, uint64_t **table, uint32_t *size, uint64_t *place)
+{
+    uint64_t *t = s->l1_table, p = s->l1_offset;
+    uint32_t n = s->l1_size;
+
+    s->l1_table = *table;
+    s->l1_size = *size;
+    s->l1_offset = *place;
+    *table = t;
+    *size = n;
+    *place = p;
+}
+
+/* l1_lock and commit_lock held: no entry changes, and none is being written. */
+static int coroutine_fn l1_co_move(BlockDriverState *bs, uint64_t place, uint32_t size)
+{
+    Qcow2State *s = bs->opaque;
+    uint64_t *table = g_new0(uint64_t, size);
+    int ret = qcow2_co_commit_locked(bs, false);
+
+    if (!ret) {
+        memcpy(table, s->l1_table, s->l1_size * 8ULL);
+        ret = l1_co_write_at(bs, place, table, size);
+    }
+    if (!ret) {
+        qcow2_lock(s);
+        l1_swap(s, &table, &size, &place);
+        qcow2_unlock(s);
+        ret = qcow2_co_write_header(bs);
+        if (!ret) {
+            ret = bdrv_co_flush(bs->file->bs);
+        }
+        qcow2_lock(s);
+        if (ret < 0) {
+            /* Either table is complete now; but which one the header has is not known. */
+            l1_swap(s, &table, &size, &place);
+            s->corrupt = true;
+        } else if (size) {
+            qcow2_free_clusters(s, place >> s->cluster_bits,
+                                DIV_ROUND_UP(size * 8ULL, s->cluster_size), false);
+        }
+        qcow2_unlock(s);
+    }
+    g_free(table);
+    return ret;
+}
+
+static int coroutine_fn l1_co_grow(BlockDriverState *bs, uint64_t size)
+{
+    Qcow2State *s = bs->opaque;
+    uint64_t cluster;
+    int ret;
+
+    if (size * 8 > QCOW2_MAX_L1_BYTES) {
+        return -EFBIG;
+    }
+    qemu_co_mutex_lock(&s->l1_lock);
+    ret = qcow2_co_alloc_at_end(bs, DIV_ROUND_UP(size * 8, s->cluster_size), &cluster);
+    if (!ret) {
+        qemu_co_mutex_lock(&s->commit_lock);
+        ret = l1_co_move(bs, cluster << s->cluster_bits, size);
+        qemu_co_mutex_unlock(&s->commit_lock);
+    }
+    qemu_co_mutex_unlock(&s->l1_lock);
+    return ret;
+}
+
+/* ---- preallocation ---- */
+
+/* Clusters for the @n entries from @offset on, which lie in one slice and have none. */
+static int coroutine_fn prealloc_co_slice(BlockDriverState *bs, uint64_t offset, uint32_t n,
+                                          uint64_t cluster)
+{
+    Qcow2State *s = bs->opaque;
+    uint32_t index;
+    Qcow2Table *slice;
+    bool dropped;
+    int ret;
+
+    qcow2_lock(s);
+    do {
+        dropped = false;
+        ret = qcow2_co_slice_for_write(bs, offset, &slice, &index, &dropped);
+        if (!ret && !dropped) {
+            qcow2_set_entries(s, slice, index, n, (cluster << s->cluster_bits) | QCOW2_COPIED,
+                              s->cluster_size);
+        }
+        if (!ret) {
+            qcow2_cache_put(&s->l2, slice);
+        }
+    } while (!ret && dropped);
+    qcow2_unlock(s);
+    return ret;
+}
+
+/* Make the space of a new run, which nothing refers to yet: it reads as zeroes already. */
+static int coroutine_fn prealloc_co_space(BlockDriverState *bs, uint64_t place, uint64_t bytes,
+                                          PreallocMode prealloc)
+{
+    uint64_t chunk = prealloc == PREALLOC_MODE_FULL ? 1 * MiB : 1 * GiB;
+    void *zeroes;
+    int ret = 0;
+
+    if (prealloc == PREALLOC_MODE_METADATA) {
+        /* Only let the file reach to the end of it. */
+        place += bytes - BDRV_SECTOR_SIZE;
+        bytes = BDRV_SECTOR_SIZE;
+    }
+    zeroes = qemu_blockalign(bs->file->bs, MIN(chunk, 1 * MiB));
+    memset(zeroes, 0, MIN(chunk, 1 * MiB));
+    for (uint64_t at = place; at < place + bytes && !ret; at += chunk) {
+        uint64_t n = MIN(chunk, place + bytes - at);
+
+        ret = prealloc == PREALLOC_MODE_FALLOC ? bdrv_co_pwrite_zeroes(bs->file, at, n, 0)
+                                               : bdrv_co_pwrite(bs->file, at, n, zeroes, 0);
+    }
+    qemu_vfree(zeroes);
+    return ret;
+}
+
+/* Give each cluster of [from, to) a place behind the end of the file, with space as
+ * @prealloc says. */
+static int coroutine_fn prealloc_co_range(BlockDriverState *bs, uint64_t from, uint64_t to,
+                                          PreallocMode prealloc, Error **errp)
+{
+    Qcow2State *s = bs->opaque;
+    uint64_t slice_bytes = (uint64_t)s->slice_entries << s->cluster_bits;
+    uint64_t chunk = MAX(slice_bytes, (uint64_t)GiB);
+
+    while (from < to) {
+        uint64_t end = MIN(to, QEMU_ALIGN_DOWN(from, chunk) + chunk), cluster;
+        uint64_t n = DIV_ROUND_UP(end - from, s->cluster_size);
+        int ret = qcow2_co_alloc_at_end(bs, n, &cluster);
+
+        if (!ret) {
+            ret = prealloc_co_space(bs, cluster << s->cluster_bits, n << s->cluster_bits, prealloc);
+        }
+        while (!ret && from < end) {
+            uint64_t piece = MIN(end, QEMU_ALIGN_DOWN(from, slice_bytes) + slice_bytes) - from;
+            uint32_t k = DIV_ROUND_UP(piece, s->cluster_size);
+
+            ret = qcow2_co_before_change(bs);
+            if (!ret) {
+                ret = prealloc_co_slice(bs, from, k, cluster);
+            }
+            cluster += k;
+            from += piece;
+        }
+        if (ret < 0) {
+            error_setg_errno(errp, -ret, "Could not preallocate clusters");
+            return ret;
+        }
+    }
+    __atomic_store_n(&s->sparse_data, true, __ATOMIC_RELAXED);
+    return 0;
+}
+
+/* ---- zeroes in what is added ---- */
+
+static int coroutine_fn zero_co_by_write(BlockDriverState *bs, uint64_t from, uint64_t to)
+{
+    void *buf = g_malloc0(to - from);
+    QEMUIOVector qiov;
+
+    qemu_iovec_init_buf(&qiov, buf, to - from);
+    int ret = qcow2_co_pwritev(bs, from, to - from, &qiov, 0, 0);
+
+    g_free(buf);
+    return ret;
+}
+
+/* What comes behind the old end reads as zeroes: the rest of its last cluster, which may hold
+ * anything after an earlier shrink, and what a longer backing file would show. */
+static int coroutine_fn zero_co_added(BlockDriverState *bs, uint64_t from, uint64_t to)
+{
+    Qcow2State *s = bs->opaque;
+    uint64_t whole = MIN(to, ROUND_UP(from, (uint64_t)s->cluster_size)), end;
+    int ret = 0;
+
+    if (from < whole) {
+        ret = qcow2_co_pwrite_zeroes(bs, from, whole - from, BDRV_REQ_MAY_UNMAP);
+        if (ret == -ENOTSUP) {
+            ret = zero_co_by_write(bs, from, whole);
+        }
+    }
+    end = bs->backing ? MIN(to, (uint64_t)bdrv_getlength_cached(bs->backing->bs)) : 0;
+    end = ROUND_UP(end, (uint64_t)s->cluster_size);
+    while (!ret && whole < end) {
+        uint64_t n = MIN(end - whole, (uint64_t)GiB);
+
+        ret = qcow2_co_pwrite_zeroes(bs, whole, n, BDRV_REQ_MAY_UNMAP);
+        for (uint64_t at = whole; ret == -ENOTSUP && at < whole + n; at += s->cluster_size) {
+            int err = zero_co_by_write(bs, at, at + s->cluster_size);
+
+            ret = err < 0 || at + s->cluster_size >= whole + n ? err : ret;
+        }
+        whole += n;
+    }
+    return ret;
+}
+
+/* ---- truncate ---- */
+
+static int coroutine_fn co_grow(BlockDriverState *bs, uint64_t from, uint64_t to,
+                                PreallocMode prealloc, Error **errp)
+{
+    Qcow2State *s = bs->opaque;
+    uint64_t l1_size = qcow2_l1_needed(s, to);
+    int ret = 0;
+
+    if (l1_size > s->l1_size) {
+        ret = l1_co_grow(bs, l1_size);
+        if (ret < 0) {
+            error_setg_errno(errp, -ret, "Failed to grow the L1 table");
+            return ret;
+        }
+    }
+    ret = zero_co_added(bs, from, to);
+    if (ret < 0) {
+        error_setg_errno(errp, -ret, "Failed to zero out the new area");
+        return ret;
+    }
+    if (prealloc != PREALLOC_MODE_OFF) {
+        uint64_t start = ROUND_UP(from, (uint64_t)s->cluster_size);
+
+        if (bs->backing && start < (uint64_t)bdrv_getlength_cached(bs->backing->bs)) {
+            error_setg(errp, "Preallocation is not possible where the backing file is longer");
+            return -ENOTSUP;
+        }
+        ret = start < to ? prealloc_co_range(bs, start, to, prealloc, errp) : 0;
+    }
+    return ret;
+}
+
+static int coroutine_fn co_shrink(BlockDriverState *bs, uint64_t from, uint64_t to,
+                                  PreallocMode prealloc, Error **errp)
+{
+    Qcow2State *s = bs->opaque;
+    uint64_t start = ROUND_UP(to, (uint64_t)s->cluster_size);
+    int ret = 0;
+
+    if (prealloc != PREALLOC_MODE_OFF) {
+        error_setg(errp, "Preallocation can't be used for shrinking an image");
+        return -EINVAL;
+    }
+    if (start < from) {
+        ret = qcow2_co_unmap(bs, start, from - start);
+    }
+    if (ret < 0) {
+        error_setg_errno(errp, -ret, "Failed to discard cropped clusters");
+    }
+    return ret;
+}
+
+int coroutine_fn qcow2_co_truncate(BlockDriverState *bs, int64_t offset, bool exact,
+                                   PreallocMode prealloc, BdrvRequestFlags flags, Error **errp)
+{
+    Qcow2State *s = bs->opaque;
+    uint64_t old = s->length_bytes, new = offset;
+    int ret;
+
+    if (new & (BDRV_SECTOR_SIZE - 1)) {
+        error_setg(errp, "The new size must be a multiple of %d", BDRV_SECTOR_SIZE);
+        return -EINVAL;
+    }
+    if (new == old) {
+        return 0;
+    }
+    ret = qcow2_co_before_change(bs);
+    if (ret < 0) {
+        error_setg_errno(errp, -ret, "Failed to update the image header");
+        return ret;
+    }
+    ret = new > old ? co_grow(bs, old, new, prealloc, errp) : co_shrink(bs, old, new, prealloc, errp);
+    if (ret < 0) {
+        return ret;
+    }
+    ret = qcow2_co_commit(bs, true);
+    if (!ret) {
+        ret = bdrv_co_flush(bs->file->bs);
+    }
+    if (!ret) {
+        qcow2_lock(s);
+        s->length_bytes = new;
+        qcow2_unlock(s);
+        qemu_co_mutex_lock(&s->l1_lock);
+        ret = qcow2_co_write_header(bs);
+        qemu_co_mutex_unlock(&s->l1_lock);
+        if (!ret) {
+            ret = bdrv_co_flush(bs->file->bs);
+        }
+        if (ret < 0) {
+            qcow2_lock(s);
+            s->length_bytes = old;
+            qcow2_unlock(s);
+        }
+    }
+    if (ret < 0) {
+        error_setg_errno(errp, -ret, "Failed to update the image size");
+    }
+    return ret;
+}

@@ -1,0 +1,373 @@
+/* SPDX-License-Identifier: MIT */
+/* map.c: from the guest's offset to the place in the file.
+ *
+ * L1 is in memory as a whole; L2 tables are cached in slices. A look-up takes `lock` for
+ * an instant, if its slice is in memory. What it found stays true until `lock` is
+ * dropped; after that, only qcow2_use_begin() keeps the clusters from being given to
+ * somebody else.
+ */
+#include "drivers/format/qcow2/qcow2.h"
+
+/* ---- entries ---- */
+
+Qcow2Kind qcow2_entry_kind(Qcow2State *s, uint64_t entry)
+{
+    if (entry & QCOW2_COMPRESSED) {
+        return QCOW2_PACKED;
+    }
+    if (s->version >= 3 && (entry & QCOW2_ZERO)) {
+        return entry & QCOW2_OFFSET_MASK ? QCOW2_ZERO_ALLOC : QCOW2_ZERO_PLAIN;
+    }
+    return entry & QCOW2_OFFSET_MASK ? QCOW2_NORMAL : QCOW2_UNALLOCATED;
+}
+
+void qcow2_packed_place(Qcow2State *s, uint64_t entry, uint64_t *host, uint32_t *bytes)
+{
+    unsigned shift = 62 - (s->cluster_bits - 8);
+    uint64_t sectors = (entry & ~(QCOW2_COPIED | QCOW2_COMPRESSED)) >> shift;
+
+    *host = entry & ((1ULL << shift) - 1);
+    *bytes = (sectors + 1) * 512 - (*host & 511);
+}
+
+void qcow2_damaged(BlockDriverState *bs, const char *fmt, ...)
+{
+    Qcow2State *s = bs->opaque;
+    va_list ap;
+
+    if (s->corrupt) {
+        return;
+    }
+    va_start(ap, fmt);
+    g_autofree char *what = g_strdup_vprintf(fmt, ap);
+    va_end(ap);
+    if (bs->read_only) {
+        error_report("qcow2: Image is corrupt: %s; further non-fatal corruption events will be "
+                     "suppressed", what);
+    } else {
+        error_report("qcow2: Marking image as corrupt: %s; further corruption events will be "
+                     "suppressed", what);
+        s->corrupt_unwritten = true;
+    }
+    s->corrupt = true;
+}
+
+void coroutine_fn qcow2_co_note_damage(BlockDriverState *bs)
+{
+    Qcow2State *s = bs->opaque;
+    uint64_t features;
+    bool write;
+
+    qcow2_lock(s);
+    write = s->corrupt_unwritten;
+    s->corrupt_unwritten = false;
+    s->incompatible |= write ? QCOW2_INCOMPAT_CORRUPT : 0;
+    features = GUINT64_TO_BE(s->incompatible);
+    qcow2_unlock(s);
+    if (write && s->version >= 3) {
+        /* If this fails too there is nothing more that could be done. */
+        bdrv_co_pwrite(bs->file, 72, sizeof(features), &features, 0);
+        bdrv_co_flush(bs->file->bs);
+    }
+}
+
+bool qcow2_entry_valid(BlockDriverState *bs, uint64_t guest, uint64_t entry)
+{
+    Qcow2State *s = bs->opaque;
+    uint64_t offset = entry & QCOW2_OFFSET_MASK;
+    Qcow2Kind kind = qcow2_entry_kind(s, entry);
+
+    if ((kind == QCOW2_NORMAL || kind == QCOW2_ZERO_ALLOC) && qcow2_in_cluster(s, offset)) {
+        qcow2_damaged(bs, "Cluster allocation offset %#" PRIx64 " unaligned (guest offset: %#"
+                      PRIx64 ")", offset, guest);
+        return false;
+    }
+    return true;
+}
+
+/* ---- looking up ---- */
+
+/* The place of the slice for @offset in the file, by the L1 entry; 0: no L2 table. False:
+ * the entry cannot be. */
+static bool slice_place(BlockDriverState *bs, uint64_t offset, uint64_t *place)
+{
+    Qcow2State *s = bs->opaque;
+    uint64_t i = qcow2_l1_index(s, offset);
+    uint64_t entry = i < s->l1_size ? s->l1_table[i] : 0;
+    uint64_t table = entry & QCOW2_OFFSET_MASK;
+
+    *place = 0;
+    if (!table) {
+        return true;
+    }
+    if (qcow2_in_cluster(s, table)) {
+        qcow2_damaged(bs, "L2 table offset %#" PRIx64 " unaligned (L1 index: %#" PRIx64 ")",
+                      table, i);
+        return false;
+    }
+    *place = table + qcow2_l2_index(s, offset) / s->slice_entries * s->slice_bytes;
+    return true;
+}
+
+/* Guest bytes from @offset on that lie below L1 entries without an L2 table. */
+static uint64_t hole_bytes(Qcow2State *s, uint64_t offset, uint64_t bytes)
+{
+    unsigned shift = s->cluster_bits + s->l2_bits;
+    uint64_t i = qcow2_l1_index(s, offset);
+    uint64_t last = qcow2_l1_index(s, offset + bytes - 1);
+
+    while (i < last && (i + 1 >= s->l1_size || !(s->l1_table[i + 1] & QCOW2_OFFSET_MASK))) {
+        i++;
+    }
+    return MIN(bytes, ((i + 1) << shift) - offset);
+}
+
+/* How many entries from @index on continue the first one: the same kind, and where there is
+ * a host offset, in a row. */
+static uint32_t slice_run(Qcow2State *s, const void *slice, uint32_t index, uint32_t max)
+{
+    uint64_t first = be64_at(slice, index);
+    Qcow2Kind kind = qcow2_entry_kind(s, first);
+    uint64_t step = kind == QCOW2_NORMAL || kind == QCOW2_ZERO_ALLOC ? s->cluster_size : 0;
+    uint64_t mask = kind == QCOW2_UNALLOCATED ? QCOW2_OFFSET_MASK | QCOW2_COMPRESSED | QCOW2_ZERO
+                                              : ~0ULL;
+    uint32_t n = 1;
+
+    if (kind == QCOW2_PACKED) {
+        return 1;
+    }
+    while (n < max && !((be64_at(slice, index + n) ^ (first + n * step)) & mask)) {
+        n++;
+    }
+    return n;
+}
+
+/* Fill @e from @slice. `lock` held. */
+static int extent_from_slice(BlockDriverState *bs, const Qcow2Table *slice, uint64_t offset,
+                             uint64_t bytes, Qcow2Extent *e)
+{
+    Qcow2State *s = bs->opaque;
+    uint32_t index = qcow2_l2_index(s, offset) % s->slice_entries;
+    uint64_t within = qcow2_in_cluster(s, offset);
+    uint64_t wanted = DIV_ROUND_UP(within + bytes, s->cluster_size);
+    uint32_t n = slice_run(s, slice->data, index, MIN(wanted, s->slice_entries - index));
+    uint64_t entry = be64_at(slice->data, index);
+
+    if (!qcow2_entry_valid(bs, offset - within, entry)) {
+        return -EIO;
+    }
+    e->kind = qcow2_entry_kind(s, entry);
+    e->bytes = MIN(bytes, (uint64_t)n * s->cluster_size - within);
+    if (e->kind == QCOW2_PACKED) {
+        qcow2_packed_place(s, entry, &e->host, &e->packed_bytes);
+    } else {
+        e->host = (entry & QCOW2_OFFSET_MASK) + within;
+    }
+    return 0;
+}
+
+/* Go on behind a slice's end while the next slices are in memory and continue it. */
+static void extent_extend(BlockDriverState *bs, uint64_t offset, uint64_t bytes, Qcow2Extent *e)
+{
+    Qcow2State *s = bs->opaque;
+    bool has_place = e->kind == QCOW2_NORMAL || e->kind == QCOW2_ZERO_ALLOC;
+
+    while (e->kind != QCOW2_PACKED && e->bytes < bytes) {
+        uint64_t at = offset + e->bytes, place;
+        Qcow2Extent more;
+        Qcow2Table *slice;
+
+        if (qcow2_l2_index(s, at) % s->slice_entries || qcow2_in_cluster(s, at) ||
+            !slice_place(bs, at, &place)) {
+            return;
+        }
+        if (!place) {
+            if (e->kind != QCOW2_UNALLOCATED) {
+                return;
+            }
+            e->bytes += hole_bytes(s, at, bytes - e->bytes);
+            continue;
+        }
+        slice = qcow2_cache_peek(&s->l2, place);
+        if (!slice || extent_from_slice(bs, slice, at, bytes - e->bytes, &more) < 0 ||
+            more.kind != e->kind || (has_place && more.host != e->host + e->bytes)) {
+            return;
+        }
+        e->bytes += more.bytes;
+    }
+}
+
+int coroutine_fn qcow2_co_map(BlockDriverState *bs, uint64_t offset, uint64_t bytes,
+                              Qcow2Extent *e)
+{
+    Qcow2State *s = bs->opaque;
+    int ret = 0;
+
+    qcow2_lock(s);
+    for (;;) {
+        bool dropped = false;
+        Qcow2Table *slice;
+        uint64_t place;
+
+        if (!slice_place(bs, offset, &place)) {
+            ret = -EIO;
+            break;
+        }
+        if (!place) {
+            e->kind = QCOW2_UNALLOCATED;
+            e->bytes = hole_bytes(s, offset, bytes);
+            break;
+        }
+        ret = qcow2_co_cache_get(bs, &s->l2, place, &slice, &dropped);
+        if (ret < 0) {
+            break;
+        }
+        if (!dropped) {
+            ret = extent_from_slice(bs, slice, offset, bytes, e);
+            qcow2_cache_put(&s->l2, slice);
+            break;
+        }
+        qcow2_cache_put(&s->l2, slice);
+    }
+    if (!ret) {
+        extent_extend(bs, offset, bytes, e);
+        if (e->kind == QCOW2_NORMAL || e->kind == QCOW2_PACKED) {
+            e->epoch = qcow2_use_begin(s);
+        }
+    }
+    qcow2_unlock(s);
+    return ret;
+}
+
+/* ---- for writing ---- */
+
+/* Fill the new table at @host: a copy of the one at @old, or zeroes. */
+static int coroutine_fn l2_co_fill(BlockDriverState *bs, uint64_t host, uint64_t old, bool fresh)
+{
+    Qcow2State *s = bs->opaque;
+    QEMUIOVector qiov;
+    int ret;
+
+    if (!old && !fresh) {
+        return bdrv_co_pwrite_zeroes(bs->file, host, s->cluster_size, 0);
+    }
+    if (!old) {
+        /* Zero already, but the file should reach to its end. Nobody else writes here. */
+        uint8_t *sector = qemu_blockalign(bs->file->bs, BDRV_SECTOR_SIZE);
+
+        memset(sector, 0, BDRV_SECTOR_SIZE);
+        ret = bdrv_co_pwrite(bs->file, host + s->cluster_size - BDRV_SECTOR_SIZE,
+                             BDRV_SECTOR_SIZE, sector, 0);
+        qemu_vfree(sector);
+        return ret;
+    }
+    void *buf = qemu_blockalign(bs->file->bs, s->cluster_size);
+
+    qemu_iovec_init_buf(&qiov, buf, s->cluster_size);
+    ret = qcow2_co_read_file(bs, old, s->cluster_size, &qiov, 0, 0);
+    if (!ret) {
+        ret = bdrv_co_pwritev(bs->file, host, s->cluster_size, &qiov, 0);
+    }
+    qemu_vfree(buf);
+    return ret;
+}
+
+/* Give L1 entry @i a table of its own. A table that is shared with a snapshot is never
+ * dirty: it is made private, here, before its first change. */
+static int coroutine_fn l2_co_make(BlockDriverState *bs, uint64_t i)
+{
+    Qcow2State *s = bs->opaque;
+    uint64_t cluster, n, old;
+    bool fresh;
+    int ret = 0;
+
+    qemu_co_mutex_lock(&s->l1_lock);
+    qcow2_lock(s);
+    bool done = s->l1_table[i] & QCOW2_COPIED;
+    old = s->l1_table[i] & QCOW2_OFFSET_MASK;
+    qcow2_unlock(s);
+    if (!done) {
+        ret = qcow2_co_alloc(bs, 1, &cluster, &n, &fresh);
+    }
+    if (done || ret < 0) {
+        goto out;
+    }
+    ret = l2_co_fill(bs, cluster << s->cluster_bits, old, fresh);
+    qcow2_lock(s);
+    if (ret < 0) {
+        qcow2_free_clusters(s, cluster, 1, false);
+    } else {
+        s->file_grows |= fresh;
+        s->l1_table[i] = (cluster << s->cluster_bits) | QCOW2_COPIED;
+        if (s->l1_dirty_from >= s->l1_dirty_to) {
+            s->l1_dirty_from = i;
+            s->l1_dirty_to = i + 1;
+        }
+        s->l1_dirty_from = MIN(s->l1_dirty_from, i);
+        s->l1_dirty_to = MAX(s->l1_dirty_to, i + 1);
+        if (old) {
+            qcow2_free_clusters(s, old >> s->cluster_bits, 1, false);
+        }
+    }
+    qcow2_unlock(s);
+out:
+    qemu_co_mutex_unlock(&s->l1_lock);
+    return ret;
+}
+
+int coroutine_fn qcow2_co_slice_for_write(BlockDriverState *bs, uint64_t offset,
+                                          Qcow2Table **slice, uint32_t *index, bool *dropped)
+{
+    Qcow2State *s = bs->opaque;
+    uint64_t i = qcow2_l1_index(s, offset), place;
+
+    if (s->corrupt || i >= s->l1_size || !slice_place(bs, offset, &place)) {
+        return -EIO;
+    }
+    if (!place || !(s->l1_table[i] & QCOW2_COPIED)) {
+        *dropped = true;
+        qcow2_unlock(s);
+        int ret = l2_co_make(bs, i);
+        qcow2_lock(s);
+        if (ret < 0) {
+            return ret;
+        }
+        if (s->corrupt || !slice_place(bs, offset, &place)) {
+            return -EIO;
+        }
+    }
+    *index = qcow2_l2_index(s, offset) % s->slice_entries;
+    return qcow2_co_cache_get(bs, &s->l2, place, slice, dropped);
+}
+
+void qcow2_set_entries(Qcow2State *s, Qcow2Table *slice, uint32_t index, uint32_t n,
+                       uint64_t first, uint64_t step)
+{
+    uint64_t *entries = slice->data;
+
+    for (uint32_t i = 0; i < n; i++) {
+        entries[index + i] = GUINT64_TO_BE(first + i * step);
+    }
+    qcow2_cache_dirty(&s->l2, slice, index * 8, (index + n) * 8);
+}
+
+void qcow2_free_entry(Qcow2State *s, uint64_t entry, bool discard)
+{
+    uint64_t host;
+    uint32_t bytes;
+
+    switch (qcow2_entry_kind(s, entry)) {
+    case QCOW2_NORMAL:
+    case QCOW2_ZERO_ALLOC:
+        qcow2_free_clusters(s, (entry & QCOW2_OFFSET_MASK) >> s->cluster_bits, 1, discard);
+        break;
+    case QCOW2_PACKED:
+        qcow2_packed_place(s, entry, &host, &bytes);
+        qcow2_free_clusters(s, host >> s->cluster_bits,
+                            ((host + bytes - 1) >> s->cluster_bits) - (host >> s->cluster_bits) + 1,
+                            false);
+        break;
+    default:
+        break;
+    }
+}

@@ -1,0 +1,356 @@
+/* SPDX-License-Identifier: MIT */
+/* open.c: opening, closing and reopening images; options; the driver table.
+ *
+ * Runs on: the main thread; suspends to read the header, L1 and refcount tables.
+ */
+#include "drivers/drivers.h"
+#include "drivers/format/qcow2/qcow2.h"
+
+#define DEFAULT_L2_CACHE_MAX    (32 * MiB)
+#define DEFAULT_RB_CACHE        (256 * KiB)
+#define MIN_RB_BLOCKS           4
+#define DEFAULT_SLICE_BYTES     4096u
+
+/* ---- options ---- */
+
+typedef struct Qcow2Settings {
+    uint64_t l2_cache_bytes, rb_cache_bytes;
+    uint32_t slice_bytes;
+    bool discard_request, discard_snapshot, discard_other;
+} Qcow2Settings;
+
+static int check_size_option(bool has, int64_t value, const char *name, Error **errp)
+{
+    if (has && value < 0) {
+        error_setg(errp, "Value '%" PRId64 "' is out of range for parameter '%s'", value, name);
+        return -EINVAL;
+    }
+    return 0;
+}
+
+/* What it takes to have all L2 entries of the disk in memory. */
+static uint64_t l2_bytes_of_disk(Qcow2State *s)
+{
+    return ROUND_UP(DIV_ROUND_UP(s->length_bytes, s->cluster_size) * 8, (uint64_t)s->slice_bytes);
+}
+
+static int settings_caches(Qcow2State *s, const BlockdevOptionsQcow2 *o, Qcow2Settings *set,
+                           Error **errp)
+{
+    uint64_t rb_min = (uint64_t)MIN_RB_BLOCKS * s->cluster_size;
+    uint64_t l2_all = l2_bytes_of_disk(s);
+    uint64_t combined = o->has_cache_size ? o->cache_size : 0;
+
+    if (check_size_option(o->has_cache_size, o->cache_size, "cache-size", errp) < 0 ||
+        check_size_option(o->has_l2_cache_size, o->l2_cache_size, "l2-cache-size", errp) < 0 ||
+        check_size_option(o->has_refcount_cache_size, o->refcount_cache_size, "refcount-cache-size",
+                          errp) < 0) {
+        return -EINVAL;
+    }
+    if (o->has_cache_size && o->has_l2_cache_size && o->has_refcount_cache_size) {
+        error_setg(errp, "cache-size, l2-cache-size and refcount-cache-size may not be set at the "
+                   "same time");
+        return -EINVAL;
+    }
+    if (o->has_cache_size && o->has_l2_cache_size && (uint64_t)o->l2_cache_size > combined) {
+        error_setg(errp, "l2-cache-size may not exceed cache-size");
+        return -EINVAL;
+    }
+    if (o->has_cache_size && o->has_refcount_cache_size &&
+        (uint64_t)o->refcount_cache_size > combined) {
+        error_setg(errp, "refcount-cache-size may not exceed cache-size");
+        return -EINVAL;
+    }
+    set->l2_cache_bytes = o->has_l2_cache_size ? (uint64_t)o->l2_cache_size
+                                               : MIN(l2_all, DEFAULT_L2_CACHE_MAX);
+    set->rb_cache_bytes = o->has_refcount_cache_size ? (uint64_t)o->refcount_cache_size
+                                                     : MAX(rb_min, DEFAULT_RB_CACHE);
+    if (o->has_cache_size && o->has_l2_cache_size) {
+        set->rb_cache_bytes = combined - set->l2_cache_bytes;
+    } else if (o->has_cache_size && o->has_refcount_cache_size) {
+        set->l2_cache_bytes = combined - set->rb_cache_bytes;
+    } else if (o->has_cache_size) {
+        /* L2 first: refcounts are looked at by allocations only, and in order. */
+        set->l2_cache_bytes = MIN(l2_all, combined > rb_min ? combined - rb_min : combined);
+        set->rb_cache_bytes = combined - set->l2_cache_bytes;
+    }
+    return 0;
+}
+
+static int settings_parse(Qcow2State *s, const BlockdevOptionsQcow2 *o, int flags,
+                          Qcow2Settings *set, Error **errp)
+{
+    uint64_t slice = o->has_l2_cache_entry_size ? (uint64_t)o->l2_cache_entry_size
+                                                : MIN(s->cluster_size, DEFAULT_SLICE_BYTES);
+
+    if (slice < 512 || slice > s->cluster_size || !is_power_of_2(slice)) {
+        error_setg(errp, "L2 cache entry size must be a power of two between 512 and the cluster "
+                   "size (%" PRIu32 ")", s->cluster_size);
+        return -EINVAL;
+    }
+    if (o->has_lazy_refcounts && o->lazy_refcounts && s->version < 3) {
+        error_setg(errp, "Lazy refcounts require a qcow2 image with at least qemu 1.1 compatibility "
+                   "level");
+        return -EINVAL;
+    }
+    set->slice_bytes = slice;
+    s->slice_bytes = s->slice_bytes ? s->slice_bytes : slice;
+    set->discard_request = o->has_pass_discard_request ? o->pass_discard_request
+                                                       : (flags & BDRV_O_UNMAP) != 0;
+    set->discard_snapshot = o->has_pass_discard_snapshot ? o->pass_discard_snapshot : true;
+    set->discard_other = o->has_pass_discard_other ? o->pass_discard_other : false;
+    return settings_caches(s, o, set, errp);
+}
+
+/* No table is in use or dirty. A little more than asked for, so that a cache that holds all
+ * never looks full of dirty tables. */
+static void settings_apply(Qcow2State *s, const Qcow2Settings *set)
+{
+    qcow2_lock(s);
+    qcow2_cache_destroy(&s->l2);
+    qcow2_cache_destroy(&s->rb);
+    s->slice_bytes = set->slice_bytes;
+    s->slice_entries = set->slice_bytes / 8;
+    s->discard_request = set->discard_request;
+    s->discard_snapshot = set->discard_snapshot;
+    s->discard_other = set->discard_other;
+    qcow2_cache_init(&s->l2, s->slice_bytes, set->l2_cache_bytes + set->l2_cache_bytes / 7 +
+                                             8ULL * s->slice_bytes);
+    qcow2_cache_init(&s->rb, s->cluster_size, set->rb_cache_bytes);
+    qcow2_unlock(s);
+}
+
+/* ---- open and close ---- */
+
+/* Read a table of @n entries into memory, in host order. */
+static int coroutine_fn co_read_table(BlockDriverState *bs, uint64_t offset, uint32_t n,
+                                      uint64_t **table)
+{
+    QEMUIOVector qiov;
+    uint64_t bytes = MAX(n, 1) * 8ULL;
+    uint64_t *buf = qemu_try_blockalign(bs->file->bs, bytes);
+    int ret;
+
+    if (!buf) {
+        return -ENOMEM;
+    }
+    qemu_iovec_init_buf(&qiov, buf, bytes);
+    ret = qcow2_co_read_file(bs, offset, bytes, &qiov, 0, 0);
+    if (!ret) {
+        *table = g_new(uint64_t, MAX(n, 1));
+        for (uint32_t i = 0; i < n; i++) {
+            (*table)[i] = GUINT64_FROM_BE(buf[i]);
+        }
+    }
+    qemu_vfree(buf);
+    return ret;
+}
+
+static int coroutine_fn co_open_tables(BlockDriverState *bs, Error **errp)
+{
+    Qcow2State *s = bs->opaque;
+    int64_t file_bytes = bdrv_co_getlength(bs->file->bs), allocated;
+    int ret = file_bytes < 0 ? file_bytes : 0;
+
+    if (!ret) {
+        ret = co_read_table(bs, s->reftable_offset, s->reftable_size, &s->reftable);
+    }
+    if (ret < 0) {
+        error_setg_errno(errp, -ret, "Could not initialize refcount handling");
+        return ret;
+    }
+    ret = co_read_table(bs, s->l1_offset, s->l1_size, &s->l1_table);
+    if (ret < 0) {
+        error_setg_errno(errp, -ret, "Could not read L1 table");
+        return ret;
+    }
+    s->fresh_from = DIV_ROUND_UP(file_bytes, s->cluster_size);
+    allocated = bdrv_co_get_allocated_file_size(bs->file->bs);
+    s->sparse_data = allocated >= 0 && allocated < file_bytes;
+    return 0;
+}
+
+static void state_init(Qcow2State *s)
+{
+    pthread_mutex_init(&s->lock, NULL);
+    qemu_co_mutex_init(&s->l1_lock);
+    qemu_co_mutex_init(&s->alloc_lock);
+    qemu_co_mutex_init(&s->commit_lock);
+    LIST_INIT(&s->allocs);
+    s->freed_runs = g_array_new(false, false, sizeof(Qcow2Run));
+    s->frees = g_array_new(false, false, sizeof(Qcow2Run));
+    s->frees_durable = g_array_new(false, false, sizeof(Qcow2Run));
+    s->scan_again = UINT64_MAX;
+}
+
+static void state_free(Qcow2State *s)
+{
+    qcow2_alloc_close_window(s);
+    qcow2_cache_destroy(&s->l2);
+    qcow2_cache_destroy(&s->rb);
+    qcow2_free_header(s);
+    g_free(s->l1_table);
+    g_free(s->reftable);
+    g_array_free(s->freed_runs, true);
+    g_array_free(s->frees, true);
+    g_array_free(s->frees_durable, true);
+    pthread_mutex_destroy(&s->lock);
+}
+
+static int coroutine_fn qcow2_co_open(BlockDriverState *bs, const BlockdevOptions *opts,
+                                      int flags, Error **errp)
+{
+    const BlockdevOptionsQcow2 *o = &opts->u.qcow2;
+    Qcow2State *s = bs->opaque;
+    Qcow2Settings set;
+    int ret;
+
+    if (!bdrv_co_open_child(bs, o->file, "file",
+                            BDRV_CHILD_DATA | BDRV_CHILD_METADATA | BDRV_CHILD_PRIMARY, errp)) {
+        return -EINVAL;
+    }
+    ret = qcow2_co_read_header(bs, flags, errp);
+    if (ret < 0) {
+        return ret;
+    }
+    state_init(s);
+    ret = settings_parse(s, o, flags, &set, errp);
+    if (!ret) {
+        settings_apply(s, &set);
+        ret = co_open_tables(bs, errp);
+    }
+    if (ret < 0) {
+        state_free(s);
+        return ret;
+    }
+    s->autoclear_pending = s->autoclear != 0;
+    bs->supported_zero_flags = bs->drv->supported_zero_flags;
+    return 0;
+}
+
+/* All that is in memory to the file, with what waits to be freed. */
+static int coroutine_fn co_write_all(BlockDriverState *bs)
+{
+    Qcow2State *s = bs->opaque;
+    int ret = qcow2_co_commit(bs, true);
+
+    /* The second writes the refcounts of what the first has freed. */
+    if (!ret) {
+        ret = qcow2_co_commit(bs, true);
+    }
+    /* The file should not end inside a cluster that is in use. */
+    if (!ret && s->file_grows) {
+        int64_t end = s->fresh_from << s->cluster_bits;
+
+        if (end > bdrv_co_getlength(bs->file->bs)) {
+            bdrv_co_truncate(bs->file, end, false, PREALLOC_MODE_OFF, 0, NULL);
+        }
+    }
+    return ret ? ret : bdrv_co_flush(bs->file->bs);
+}
+
+static void coroutine_fn qcow2_co_close(BlockDriverState *bs)
+{
+    if (!bs->read_only) {
+        int ret = co_write_all(bs);
+
+        if (ret < 0) {
+            error_report("qcow2: could not write the last changes to '%s': %s", bs->filename,
+                         strerror(-ret));
+        }
+    }
+    state_free(bs->opaque);
+}
+
+/* ---- reopen ---- */
+
+static int coroutine_fn qcow2_co_reopen_prepare(BDRVReopenState *state, Error **errp)
+{
+    BlockDriverState *bs = state->bs;
+    Qcow2State *s = bs->opaque;
+    g_autofree Qcow2Settings *set = g_new0(Qcow2Settings, 1);
+    int ret = settings_parse(s, &state->opts->u.qcow2, state->flags, set, errp);
+
+    if (ret < 0) {
+        return ret;
+    }
+    if (bs->read_only && (state->flags & BDRV_O_RDWR) &&
+        (s->incompatible & (QCOW2_INCOMPAT_CORRUPT | QCOW2_INCOMPAT_DIRTY))) {
+        error_setg(errp, "qcow2: Image is %s; cannot be opened read/write",
+                   s->incompatible & QCOW2_INCOMPAT_CORRUPT ? "corrupt" : "not closed cleanly");
+        return -EACCES;
+    }
+    if (!bs->read_only) {
+        ret = co_write_all(bs);
+        if (ret < 0) {
+            error_setg_errno(errp, -ret, "Could not flush the image");
+            return ret;
+        }
+    }
+    state->opaque = g_steal_pointer(&set);
+    return 0;
+}
+
+static void coroutine_fn qcow2_co_reopen_commit(BDRVReopenState *state)
+{
+    Qcow2State *s = state->bs->opaque;
+
+    qcow2_lock(s);
+    qcow2_alloc_close_window(s);
+    qcow2_unlock(s);
+    settings_apply(s, state->opaque);
+    g_clear_pointer(&state->opaque, g_free);
+}
+
+static void coroutine_fn qcow2_co_reopen_abort(BDRVReopenState *state)
+{
+    g_clear_pointer(&state->opaque, g_free);
+}
+
+/* ---- small callbacks ---- */
+
+static int64_t coroutine_fn qcow2_co_getlength(BlockDriverState *bs)
+{
+    Qcow2State *s = bs->opaque;
+
+    return s->length_bytes;
+}
+
+static void qcow2_refresh_limits(BlockDriverState *bs, BlockLimits *bl)
+{
+    Qcow2State *s = bs->opaque;
+
+    bl->request_alignment = 1;
+    bl->pwrite_zeroes_alignment = bl->pdiscard_alignment = s->cluster_size;
+    bl->max_transfer = bl->opt_transfer = 0;
+    bl->max_pdiscard = bl->max_pwrite_zeroes = 0;
+    bl->max_iov = IOV_MAX;
+}
+
+const BlockDriver bdrv_qcow2 = {
+    .format_name = "qcow2",
+    .kind = BLOCK_DRIVER_FORMAT,
+    .instance_size = sizeof(Qcow2State),
+    .schema_driver = BLOCKDEV_DRIVER_QCOW2,
+    .supports_backing = true,
+    .supported_zero_flags = BDRV_REQ_MAY_UNMAP | BDRV_REQ_NO_FALLBACK,
+    .co_open = qcow2_co_open,
+    .co_close = qcow2_co_close,
+    .co_reopen_prepare = qcow2_co_reopen_prepare,
+    .co_reopen_commit = qcow2_co_reopen_commit,
+    .co_reopen_abort = qcow2_co_reopen_abort,
+    .refresh_limits = qcow2_refresh_limits,
+    .probe = qcow2_probe,
+    .co_create = qcow2_co_create,
+    .get_info = qcow2_get_info,
+    .get_specific_info = qcow2_get_specific_info,
+    .co_change_backing_file = qcow2_co_change_backing_file,
+    .co_preadv = qcow2_co_preadv,
+    .co_pwritev = qcow2_co_pwritev,
+    .co_pwrite_zeroes = qcow2_co_pwrite_zeroes,
+    .co_pdiscard = qcow2_co_pdiscard,
+    .co_flush = qcow2_co_flush,
+    .co_truncate = qcow2_co_truncate,
+    .co_getlength = qcow2_co_getlength,
+    .co_block_status = qcow2_co_block_status,
+};

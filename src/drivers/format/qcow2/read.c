@@ -1,0 +1,140 @@
+/* SPDX-License-Identifier: MIT */
+/* read.c: reading guest data, and saying where it lies.
+ *
+ * Runs on: the request's thread. A piece is looked up, then read without any lock; see
+ * "freed clusters" in qcow2.h for why its cluster stays its own meanwhile.
+ */
+#include "drivers/format/qcow2/qcow2.h"
+
+int coroutine_fn qcow2_co_read_file(BlockDriverState *bs, uint64_t host, uint64_t bytes,
+                                    QEMUIOVector *qiov, size_t qiov_offset,
+                                    BdrvRequestFlags flags)
+{
+    uint64_t end = bdrv_getlength_cached(bs->file->bs);
+    uint64_t n = host < end ? MIN(bytes, end - host) : 0;
+    int ret = 0;
+
+    if (n < bytes) {
+        qemu_iovec_memset(qiov, qiov_offset + n, 0, bytes - n);
+    }
+    if (n) {
+        ret = bdrv_co_preadv_part(bs->file, host, n, qiov, qiov_offset, flags);
+    }
+    return ret;
+}
+
+bool qcow2_backing_is_zero(BlockDriverState *bs, uint64_t offset, uint64_t bytes)
+{
+    return !bs->backing || (int64_t)offset >= bdrv_getlength_cached(bs->backing->bs);
+}
+
+int coroutine_fn qcow2_co_read_backing(BlockDriverState *bs, uint64_t offset, uint64_t bytes,
+                                       QEMUIOVector *qiov, size_t qiov_offset,
+                                       BdrvRequestFlags flags)
+{
+    uint64_t end = bs->backing ? bdrv_getlength_cached(bs->backing->bs) : 0;
+    uint64_t n = offset < end ? MIN(bytes, end - offset) : 0;
+
+    if (n < bytes) {
+        qemu_iovec_memset(qiov, qiov_offset + n, 0, bytes - n);
+    }
+    return n ? bdrv_co_preadv_part(bs->backing, offset, n, qiov, qiov_offset, flags) : 0;
+}
+
+static int coroutine_fn read_co_packed(BlockDriverState *bs, const Qcow2Extent *e, uint64_t offset,
+                                       QEMUIOVector *qiov, size_t qiov_offset)
+{
+    Qcow2State *s = bs->opaque;
+    uint8_t *buf = qemu_try_blockalign(bs, s->cluster_size);
+
+    if (!buf) {
+        return -ENOMEM;
+    }
+    int ret = qcow2_co_read_packed(bs, e->host, e->packed_bytes, buf);
+
+    if (!ret) {
+        qemu_iovec_from_buf(qiov, qiov_offset, buf + qcow2_in_cluster(s, offset), e->bytes);
+    }
+    qemu_vfree(buf);
+    return ret;
+}
+
+static int coroutine_fn read_co_extent(BlockDriverState *bs, const Qcow2Extent *e, uint64_t offset,
+                                       QEMUIOVector *qiov, size_t qiov_offset,
+                                       BdrvRequestFlags flags)
+{
+    Qcow2State *s = bs->opaque;
+    int ret;
+
+    switch (e->kind) {
+    case QCOW2_NORMAL:
+        ret = qcow2_co_read_file(bs, e->host, e->bytes, qiov, qiov_offset, flags);
+        qcow2_use_end(s, e->epoch);
+        return ret;
+    case QCOW2_PACKED:
+        ret = read_co_packed(bs, e, offset, qiov, qiov_offset);
+        qcow2_use_end(s, e->epoch);
+        return ret;
+    case QCOW2_UNALLOCATED:
+        return qcow2_co_read_backing(bs, offset, e->bytes, qiov, qiov_offset, flags);
+    default:
+        qemu_iovec_memset(qiov, qiov_offset, 0, e->bytes);
+        return 0;
+    }
+}
+
+int coroutine_fn qcow2_co_preadv(BlockDriverState *bs, int64_t offset, int64_t bytes,
+                                 QEMUIOVector *qiov, size_t qiov_offset, BdrvRequestFlags flags)
+{
+    int ret = 0;
+
+    while (bytes && !ret) {
+        Qcow2Extent e;
+
+        ret = qcow2_co_map(bs, offset, bytes, &e);
+        if (!ret) {
+            ret = read_co_extent(bs, &e, offset, qiov, qiov_offset, flags);
+            offset += e.bytes;
+            bytes -= e.bytes;
+            qiov_offset += e.bytes;
+        }
+    }
+    if (ret < 0) {
+        qcow2_co_note_damage(bs);
+    }
+    return ret;
+}
+
+int coroutine_fn qcow2_co_block_status(BlockDriverState *bs, bool want_zero, int64_t offset,
+                                       int64_t bytes, int64_t *pnum, int64_t *map,
+                                       BlockDriverState **file)
+{
+    Qcow2State *s = bs->opaque;
+    Qcow2Extent e;
+    int ret = qcow2_co_map(bs, offset, bytes, &e);
+
+    if (ret < 0) {
+        qcow2_co_note_damage(bs);
+        return ret;
+    }
+    *pnum = e.bytes;
+    switch (e.kind) {
+    case QCOW2_NORMAL:
+        qcow2_use_end(s, e.epoch);
+        *map = e.host;
+        *file = bs->file->bs;
+        return BDRV_BLOCK_DATA | BDRV_BLOCK_OFFSET_VALID | BDRV_BLOCK_ALLOCATED |
+               (__atomic_load_n(&s->sparse_data, __ATOMIC_RELAXED) ? BDRV_BLOCK_RECURSE : 0);
+    case QCOW2_PACKED:
+        qcow2_use_end(s, e.epoch);
+        return BDRV_BLOCK_DATA | BDRV_BLOCK_ALLOCATED | BDRV_BLOCK_COMPRESSED;
+    case QCOW2_ZERO_ALLOC:
+        *map = e.host;
+        *file = bs->file->bs;
+        return BDRV_BLOCK_ZERO | BDRV_BLOCK_OFFSET_VALID | BDRV_BLOCK_ALLOCATED;
+    case QCOW2_ZERO_PLAIN:
+        return BDRV_BLOCK_ZERO | BDRV_BLOCK_ALLOCATED;
+    default:
+        return 0;
+    }
+}
