@@ -21,6 +21,7 @@ import time
 
 WAIT_SECONDS_MAX = float(os.environ.get('INTEROP_WAIT_SECONDS', '15'))
 MONITOR_PREFIX = 'qmp'
+MARK = 'LIVEBLK_TEST_SANDBOX'
 
 PR_SET_PDEATHSIG = 1
 PR_CAPBSET_DROP = 24
@@ -146,7 +147,9 @@ class Sandbox:
 
     def __enter__(self):
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+        signal.signal(signal.SIGINT, lambda *_: sys.exit(130))
         self.path = tempfile.mkdtemp(prefix='lb-')
+        os.environ[MARK] = self.path
         return self
 
     def __exit__(self, *_):
@@ -160,22 +163,23 @@ class Sandbox:
             for stream in (proc.stdin, proc.stdout):
                 if stream:
                     stream.close()
-        self._kill_daemonized()
+        self._kill_marked()
+        os.environ.pop(MARK, None)
         subprocess.run(['chmod', '-R', 'u+rwx', self.path], check=False)
         shutil.rmtree(self.path, ignore_errors=True)
 
-    def _kill_daemonized(self):
-        """A daemon that went to the background left a pidfile here."""
-        for name in os.listdir(self.path):
-            if not name.endswith('.pid'):
-                continue
+    def _kill_marked(self):
+        """What went to the background still carries the mark of this sandbox
+        in its environment."""
+        mark = f'{MARK}={self.path}'.encode()
+        for pid in filter(str.isdigit, os.listdir('/proc')):
             try:
-                with open(os.path.join(self.path, name)) as f:
-                    pid = int(f.read())
-                if os.readlink(f'/proc/{pid}/cwd').startswith(self.path):
-                    os.kill(pid, signal.SIGKILL)
-            except (OSError, ValueError):
-                pass
+                with open(f'/proc/{pid}/environ', 'rb') as f:
+                    if mark not in f.read().split(b'\0'):
+                        continue
+                os.kill(int(pid), signal.SIGKILL)
+            except OSError:
+                pass            # gone, or not ours to look at
 
     def daemon(self, program, args, **kw):
         return Daemon(self, program, args, **kw)

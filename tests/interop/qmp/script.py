@@ -419,12 +419,12 @@ class Player:
 def play(script, program, tools=None):
     """The transcript of a script on a daemon; tools is a folder put in front
     of PATH, for the image tools the script calls."""
-    env = dict(os.environ, LC_ALL='C.UTF-8', TZ='UTC')
-    if tools:
-        env['PATH'] = f'{tools}:{env["PATH"]}'
     for program_needed in script.header.get('requires', []):
         require(program_needed)
     with Sandbox() as box:
+        env = dict(os.environ, LC_ALL='C.UTF-8', TZ='UTC')
+        if tools:
+            env['PATH'] = f'{tools}:{env["PATH"]}'
         return Player(script, program, box, env).play()
 
 
