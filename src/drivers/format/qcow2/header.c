@@ -522,7 +522,7 @@ GByteArray *qcow2_header_build(Qcow2State *s, const char *backing_file, const ch
         return NULL;
     }
     out = header_build(s, backing_file, backing_fmt, true);
-    if (out->len > s->cluster_size) {
+    if (out->len >= s->cluster_size) {
         /* With small clusters: names of features are what one can do without. */
         g_byte_array_unref(out);
         out = header_build(s, backing_file, backing_fmt, false);
