@@ -1,0 +1,174 @@
+/* SPDX-License-Identifier: MIT */
+/* qcow2_image.h: for tests: an independent reader of qcow2 images in memory.
+ *
+ * image_check() walks header, refcounts, L1 and L2 tables and says what is wrong: a reference
+ * to a cluster whose refcount is lower than the references (corruption), a COPIED flag on a
+ * shared one, an entry that points outside of what can be. Refcounts that are too high are
+ * counted as leaks. image_sector() reads the guest's disk. No snapshots, no compression.
+ */
+#ifndef LIVEBLK_TESTS_QCOW2_IMAGE_H
+#define LIVEBLK_TESTS_QCOW2_IMAGE_H
+
+#include "base/osdep.h"
+
+typedef struct Image {
+    const uint8_t *data;
+    uint64_t bytes;
+    unsigned cluster_bits, refcount_order;
+    uint64_t size, l1_size, l1_offset, reftable_offset, reftable_entries;
+    uint64_t errors, leaks;
+    char first_error[200];
+} Image;
+
+static uint64_t image_be(const Image *im, uint64_t at, unsigned n)
+{
+    uint64_t v = 0;
+
+    for (unsigned i = 0; i < n; i++) {
+        v = v << 8 | (at + i < im->bytes ? im->data[at + i] : 0);
+    }
+    return v;
+}
+
+static G_GNUC_PRINTF(2, 3) void image_error(Image *im, const char *fmt, ...)
+{
+    va_list ap;
+
+    va_start(ap, fmt);
+    if (!im->errors++) {
+        vsnprintf(im->first_error, sizeof(im->first_error), fmt, ap);
+    }
+    va_end(ap);
+}
+
+static void image_init(Image *im, const uint8_t *data, uint64_t bytes)
+{
+    *im = (Image) { .data = data, .bytes = bytes };
+    im->cluster_bits = image_be(im, 20, 4);
+    im->size = image_be(im, 24, 8);
+    im->l1_size = image_be(im, 36, 4);
+    im->l1_offset = image_be(im, 40, 8);
+    im->reftable_offset = image_be(im, 48, 8);
+    im->reftable_entries = image_be(im, 56, 4) << (im->cluster_bits - 3);
+    im->refcount_order = image_be(im, 4, 4) == 2 ? 4 : image_be(im, 96, 4);
+}
+
+static uint64_t image_refcount(const Image *im, uint64_t cluster)
+{
+    uint64_t per_block = (8ULL << im->cluster_bits) >> im->refcount_order, i = cluster % per_block;
+    uint64_t r = cluster / per_block;
+    uint64_t block = r < im->reftable_entries ? image_be(im, im->reftable_offset + r * 8, 8) : 0;
+    unsigned bits = 1u << im->refcount_order;
+
+    if (!block) {
+        return 0;
+    }
+    if (bits >= 8) {
+        return image_be(im, block + i * bits / 8, bits / 8);
+    }
+    return image_be(im, block + i * bits / 8, 1) >> (i * bits % 8) & ((1u << bits) - 1);
+}
+
+static uint64_t image_l2_entry(const Image *im, uint64_t offset)
+{
+    uint64_t cluster = offset >> im->cluster_bits, per_table = 1ULL << (im->cluster_bits - 3);
+    uint64_t i = cluster / per_table;
+    uint64_t l2 = i < im->l1_size ? image_be(im, im->l1_offset + i * 8, 8) & 0x00fffffffffffe00ULL : 0;
+
+    return l2 ? image_be(im, l2 + cluster % per_table * 8, 8) : 0;
+}
+
+/* The first 8 bytes of guest sector @sector; false: not decided here, see the backing file. */
+static G_GNUC_UNUSED bool image_sector(const Image *im, uint64_t sector, uint64_t *value)
+{
+    uint64_t offset = sector * 512, entry = image_l2_entry(im, offset);
+    uint64_t host = entry & 0x00fffffffffffe00ULL;
+
+    *value = 0;
+    if (entry & 1) {
+        return true;
+    }
+    if (!host) {
+        return false;
+    }
+    *value = image_be(im, host + (offset & ((1ULL << im->cluster_bits) - 1)), 8);
+    return true;
+}
+
+static void image_ref(Image *im, GHashTable *refs, uint64_t from, uint64_t bytes, const char *what)
+{
+    uint64_t first = from >> im->cluster_bits, last = (from + MAX(bytes, 1) - 1) >> im->cluster_bits;
+
+    if (from & ((1ULL << im->cluster_bits) - 1)) {
+        image_error(im, "%s at %#" PRIx64 " is not aligned", what, from);
+    }
+    for (uint64_t c = first; c <= last; c++) {
+        g_hash_table_insert(refs, GSIZE_TO_POINTER(c),
+                            GSIZE_TO_POINTER(GPOINTER_TO_SIZE(g_hash_table_lookup(refs, GSIZE_TO_POINTER(c))) + 1));
+    }
+}
+
+static void image_check_copied(Image *im, uint64_t entry, const char *what)
+{
+    uint64_t host = entry & 0x00fffffffffffe00ULL;
+    bool copied = entry >> 63;
+
+    if (host && copied != (image_refcount(im, host >> im->cluster_bits) == 1)) {
+        image_error(im, "%s entry %#" PRIx64 ": COPIED, but the refcount is %" PRIu64, what, entry,
+                    image_refcount(im, host >> im->cluster_bits));
+    }
+}
+
+static void image_check(Image *im)
+{
+    GHashTable *refs = g_hash_table_new(NULL, NULL);
+    uint64_t cluster = 1ULL << im->cluster_bits;
+
+    image_ref(im, refs, 0, 1, "header");
+    image_ref(im, refs, im->reftable_offset, im->reftable_entries * 8, "refcount table");
+    for (uint64_t r = 0; r < im->reftable_entries; r++) {
+        uint64_t block = image_be(im, im->reftable_offset + r * 8, 8);
+
+        if (block) {
+            image_ref(im, refs, block, cluster, "refcount block");
+        }
+    }
+    if (im->l1_size) {
+        image_ref(im, refs, im->l1_offset, im->l1_size * 8, "L1 table");
+    }
+    for (uint64_t i = 0; i < im->l1_size; i++) {
+        uint64_t l1 = image_be(im, im->l1_offset + i * 8, 8), l2 = l1 & 0x00fffffffffffe00ULL;
+
+        image_check_copied(im, l1, "L1");
+        if (!l2) {
+            continue;
+        }
+        image_ref(im, refs, l2, cluster, "L2 table");
+        for (uint64_t k = 0; k < cluster / 8; k++) {
+            uint64_t entry = image_be(im, l2 + k * 8, 8);
+
+            if (entry & 0x00fffffffffffe00ULL) {
+                image_ref(im, refs, entry & 0x00fffffffffffe00ULL, cluster, "data");
+                image_check_copied(im, entry, "L2");
+            }
+        }
+    }
+    GHashTableIter it;
+    gpointer key, count;
+
+    g_hash_table_iter_init(&it, refs);
+    while (g_hash_table_iter_next(&it, &key, &count)) {
+        uint64_t have = image_refcount(im, GPOINTER_TO_SIZE(key));
+
+        if (have < GPOINTER_TO_SIZE(count)) {
+            image_error(im, "cluster %#zx: refcount %" PRIu64 ", references %zu", GPOINTER_TO_SIZE(key), have,
+                        GPOINTER_TO_SIZE(count));
+        }
+    }
+    for (uint64_t c = 0; c < DIV_ROUND_UP(im->bytes, cluster); c++) {
+        im->leaks += image_refcount(im, c) > GPOINTER_TO_SIZE(g_hash_table_lookup(refs, GSIZE_TO_POINTER(c)));
+    }
+    g_hash_table_destroy(refs);
+}
+
+#endif
