@@ -8,7 +8,7 @@
  * the last flush an arbitrary part, sector by sector, survives. An independent reader then checks
  * the structure and compares each guest sector with the values that it may have.
  *
- * Environment: QCOW2_CRASH_SEED runs one seed, QCOW2_CRASH_SEEDS that many (default 40).
+ * Environment: QCOW2_CRASH_SEED runs one seed, QCOW2_CRASH_SEEDS that many (default 150).
  */
 #include "tests/unit/driver_util.h"
 #include "tests/unit/qcow2_image.h"
@@ -489,7 +489,7 @@ static void run_seed(uint64_t seed)
 static void test_crashes(void)
 {
     const char *one = getenv("QCOW2_CRASH_SEED"), *many = getenv("QCOW2_CRASH_SEEDS");
-    uint64_t n = many ? g_ascii_strtoull(many, NULL, 0) : 40;
+    uint64_t n = many ? g_ascii_strtoull(many, NULL, 0) : 150;
 
     if (one) {
         run_seed(g_ascii_strtoull(one, NULL, 0));
