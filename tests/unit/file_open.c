@@ -68,7 +68,6 @@ static void test_auto_read_only(void)
     g_assert_cmpint(test_read(reader, 0, 1, &byte), ==, 0);
     g_assert_cmpint(byte, ==, 1);
     bdrv_root_unref_child(reader);
-    bdrv_unref(bs);
 }
 
 static const struct {

@@ -175,12 +175,12 @@ static int coroutine_fn create_co_empty(BlockDriverState *bs, const CreateParams
     if (!h) {
         return -EINVAL;
     }
+    bdrv_ref(bs);       /* for the child, also if it fails */
     c = creator_attach(bs, errp);
     if (!c) {
         g_byte_array_unref(h);
         return -EPERM;
     }
-    bdrv_ref(bs);
     ret = write_co_empty(c, p, h);
     if (ret < 0) {
         error_setg_errno(errp, -ret, "Could not write qcow2 header");
@@ -206,7 +206,6 @@ static int coroutine_fn create_co_grow(BlockDriverState *file, const CreateParam
     }
     c = creator_attach(bs, errp);
     if (!c) {
-        bdrv_unref(bs);
         return -EPERM;
     }
     ret = bdrv_co_truncate(c, p->o->size, false, p->prealloc, 0, errp);
