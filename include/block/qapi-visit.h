@@ -24,7 +24,8 @@ typedef struct QapiMember {
     const char *name;
     const QapiType *type;
     size_t offset;
-    size_t has_offset;          /* of the bool; 0: presence is the pointer's */
+    size_t has_offset;          /* of the bool, if has_flag (it may be the first member) */
+    bool has_flag;              /* false, if optional: presence is the pointer's */
     bool optional, has_default;
     union { int64_t i; double n; } def;
     QType qtype;                /* alternates: what selects this branch */

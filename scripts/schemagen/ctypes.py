@@ -232,7 +232,7 @@ class CTypes:
         if m.optional:
             row += ', .optional = true'
             if not self.is_pointer(m.type):
-                row += f', .has_offset = offsetof({n}, has_{m.c_name})'
+                row += f', .has_flag = true, .has_offset = offsetof({n}, has_{m.c_name})'
         if m.default is not None:
             row += f', .has_default = true, .def = {self.default(m)}'
         return row + ' },'

@@ -288,7 +288,7 @@ static bool input_member(const Input *in, const QapiMember *m, QDict *d, void *o
         return m->optional;
     }
     (*seen)++;
-    if (m->has_offset) {
+    if (m->has_flag) {
         *(bool *)((char *)obj + m->has_offset) = true;
     }
     return input_slot(in, m->type, qdict_get(d, m->name), slot, &frame, errp);

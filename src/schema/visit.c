@@ -170,7 +170,7 @@ static void output_members(const QapiType *t, const void *obj, QDict *out)
         const QapiMember *m = &t->members[i];
         const void *slot = p + m->offset;
 
-        if (m->optional && (m->has_offset ? !*(const bool *)(p + m->has_offset) : !*(void *const *)slot)) {
+        if (m->optional && (m->has_flag ? !*(const bool *)(p + m->has_offset) : !*(void *const *)slot)) {
             continue;
         }
         qdict_put_obj(out, m->name, output_slot(m->type, slot));
