@@ -171,8 +171,9 @@ static int perm_check_conflicts(BlockDriverState *bs, Error **errp)
 {
     BdrvChild *a, *b;
 
-    LIST_FOREACH(a, &bs->parents, next_parent) {
-        LIST_FOREACH(b, &bs->parents, next_parent) {
+    /* Newest first, who denies before who needs: the pair that is told is the peer's. */
+    LIST_FOREACH(b, &bs->parents, next_parent) {
+        LIST_FOREACH(a, &bs->parents, next_parent) {
             uint64_t clash = a == b ? 0 : a->perm & ~b->shared_perm;
 
             if (clash) {
