@@ -73,6 +73,17 @@ static BlockDriverState *coroutine_fn open_ref(const BlockdevOptions *definition
     return bs;
 }
 
+/* Name a node that is being opened: a protocol at once, others when their first child is
+ * open. So the child's error comes before the name's, the name is not yet taken for the
+ * child, and lists of nodes show a node before its file. */
+static int name_when_opened(BlockDriverState *bs, Error **errp)
+{
+    if (*bs->node_name) {
+        return 0;
+    }
+    return node_set_name(bs, qdict_get_try_str(bs->options, "node-name"), errp);
+}
+
 BdrvChild *coroutine_fn bdrv_co_open_child(BlockDriverState *parent, const BlockdevRef *ref,
                                            const char *name, BdrvChildRole role, Error **errp)
 {
@@ -80,6 +91,10 @@ BdrvChild *coroutine_fn bdrv_co_open_child(BlockDriverState *parent, const Block
                                     ref->type == QTYPE_QSTRING ? ref->u.reference : NULL,
                                     child_flags(parent, role), errp);
 
+    if (bs && name_when_opened(parent, errp) < 0) {
+        bdrv_unref(bs);
+        return NULL;
+    }
     return bs ? bdrv_attach_child(parent, bs, name, role, errp) : NULL;
 }
 
@@ -152,6 +167,10 @@ static int coroutine_fn open_node(BlockDriverState *bs, const BlockdevOptions *o
         bs->drv = NULL;         /* nothing to close */
         return ret;
     }
+    ret = name_when_opened(bs, errp);
+    if (ret < 0) {
+        return ret;
+    }
     bdrv_refresh_limits(bs);
     bdrv_refresh_filename(bs);
     ret = bdrv_co_refresh_length(bs);
@@ -187,7 +206,8 @@ static BlockDriverState *coroutine_fn open_options(const BlockdevOptions *o, QDi
     }
     BlockDriverState *bs = node_new();
 
-    if (node_set_name(bs, o->node_name, errp) < 0) {
+    bs->options = qdict_clone(options);
+    if (drv->kind == BLOCK_DRIVER_PROTOCOL && name_when_opened(bs, errp) < 0) {
         bdrv_unref(bs);
         return NULL;
     }
@@ -200,7 +220,6 @@ static BlockDriverState *coroutine_fn open_options(const BlockdevOptions *o, QDi
     bs->force_share = flags & BDRV_O_FORCE_SHARE;
     bs->probed = probed;
     bs->detect_zeroes = o->has_detect_zeroes ? o->detect_zeroes : BLOCKDEV_DETECT_ZEROES_OPTIONS_OFF;
-    bs->options = qdict_clone(options);
     open_depth++;
     int ret = open_node(bs, o, &local_err);
     open_depth--;
