@@ -12,6 +12,7 @@ extern BdrvList graph_all_nodes, graph_named_nodes, graph_monitor_nodes;
 
 /* node.c */
 BlockDriverState *node_new(void);
+void node_opened(BlockDriverState *bs);
 int node_set_name(BlockDriverState *bs, const char *name, Error **errp);
 
 /* drain.c */

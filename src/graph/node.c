@@ -67,6 +67,15 @@ BlockDriverState *node_new(void)
     return bs;
 }
 
+/* Nodes are listed in the order in which they are complete: children before parents. */
+void node_opened(BlockDriverState *bs)
+{
+    TAILQ_REMOVE(&graph_all_nodes, bs, all_list);
+    TAILQ_INSERT_TAIL(&graph_all_nodes, bs, all_list);
+    TAILQ_REMOVE(&graph_named_nodes, bs, node_list);
+    TAILQ_INSERT_HEAD(&graph_named_nodes, bs, node_list);
+}
+
 int node_set_name(BlockDriverState *bs, const char *name, Error **errp)
 {
     static unsigned counter = 100;

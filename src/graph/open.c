@@ -231,6 +231,7 @@ static BlockDriverState *coroutine_fn open_options(const BlockdevOptions *o, QDi
         bdrv_unref(bs);
         return NULL;
     }
+    node_opened(bs);
     return bs;
 }
 

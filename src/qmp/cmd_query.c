@@ -255,6 +255,9 @@ XDbgBlockGraph *qmp_x_debug_query_block_graph(Error **errp)
         }
     }
     for (BlockJob *job = block_job_next(NULL); job; job = block_job_next(job)) {
+        if (!block_job_is_block(job)) {
+            continue;
+        }
         graph_node(&d, job, X_DBG_BLOCK_GRAPH_NODE_TYPE_BLOCK_JOB, job->id ? job->id : "");
         for (GSList *l = job->nodes; l; l = l->next) {
             graph_edge(&d, job, l->data);

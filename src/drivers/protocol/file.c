@@ -406,6 +406,15 @@ static void file_refresh_filename(BlockDriverState *bs)
     bs->exact_filename = g_strdup(s->path);
 }
 
+static ImageInfoSpecific *file_get_specific_info(BlockDriverState *bs, Error **errp)
+{
+    ImageInfoSpecific *info = g_new0(ImageInfoSpecific, 1);
+
+    info->type = IMAGE_INFO_SPECIFIC_KIND_FILE;
+    info->u.file.data = g_new0(ImageInfoSpecificFile, 1);
+    return info;
+}
+
 static int file_get_info(BlockDriverState *bs, BlockDriverInfo *info)
 {
     return 0;
@@ -427,6 +436,7 @@ static int file_get_info(BlockDriverState *bs, BlockDriverInfo *info)
     .refresh_limits = file_refresh_limits,                                  \
     .refresh_filename = file_refresh_filename,                              \
     .get_info = file_get_info,                                              \
+    .get_specific_info = file_get_specific_info,                            \
     .co_preadv = file_co_preadv,                                            \
     .co_pwritev = file_co_pwritev,                                          \
     .co_pwrite_zeroes = file_co_pwrite_zeroes,                              \
