@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* monitor.c: see monitor.h. Error texts and order are the peer's. */
 #include "base/osdep.h"
+#include "base/json.h"
 #include "block/block.h"
 #include "block/qdict.h"
 #include "block/qapi-visit.h"
@@ -8,12 +9,10 @@
 #include "qmp/monitor.h"
 #include "qmp/version.h"
 
-#define VALUE_BYTES_MAX (16 * MiB)      /* one JSON value */
-#define NESTING_MAX     1024
 #define QUEUE_MAX       8               /* commands read ahead */
 
 typedef struct Command {
-    json_object *json;                  /* NULL: could not be parsed */
+    json_object *json;                  /* NULL: null, or with err: could not be parsed */
     Error *err;
     STAILQ_ENTRY(Command) next;
 } Command;
@@ -23,14 +22,10 @@ struct Monitor {
     void (*output)(void *opaque, const char *text, size_t len);
     void (*ready)(void *opaque);
     void *opaque;
-    /* the value being collected */
-    GString *text;
-    int depth;
-    char quote;
-    bool escape, overflow;
+    JsonParser parser;
     unsigned queued;
     STAILQ_HEAD(, Command) queue;
-    json_object *quit_id;
+    json_object *quit_request;
     bool quitting;
     LIST_ENTRY(Monitor) link;
 };
@@ -75,9 +70,10 @@ static void monitor_send(Monitor *mon, json_object *v)
     g_string_free(out, TRUE);
 }
 
-static void send_reply(Monitor *mon, json_object *ret, Error *err, json_object *id)
+/* To @req, whose id comes back whatever it is, null too. */
+static void send_reply(Monitor *mon, json_object *ret, Error *err, json_object *req)
 {
-    json_object *r = json_object_new_object();
+    json_object *r = json_object_new_object(), *id;
 
     if (err) {
         json_object *e = json_object_new_object();
@@ -88,7 +84,7 @@ static void send_reply(Monitor *mon, json_object *ret, Error *err, json_object *
     } else {
         qdict_put_obj(r, "return", ret ? json_object_get(ret) : json_object_new_object());
     }
-    if (id) {
+    if (json_object_is_type(req, json_type_object) && json_object_object_get_ex(req, "id", &id)) {
         qdict_put_obj(r, "id", json_object_get(id));
     }
     monitor_send(mon, r);
@@ -148,7 +144,7 @@ static bool request_check(Monitor *mon, json_object *req, const char **name, jso
                 return false;
             }
             if (*name) {
-                error_setg(errp, "QMP input member '%s' clashes with '%s'", "exec-oob", "execute");
+                error_setg(errp, "QMP input member 'execute' clashes with 'exec-oob'");
                 return false;
             }
             *name = json_object_get_string(value);
@@ -212,15 +208,12 @@ static void negotiate(Monitor *mon, json_object *args, Error **errp)
 
 static void coroutine_fn command_run(Monitor *mon, Command *c)
 {
-    json_object *args, *id = NULL, *ret = NULL;
+    json_object *args, *ret = NULL;
     const char *name;
     bool oob;
     Error *err = c->err;
 
     c->err = NULL;
-    if (json_object_is_type(c->json, json_type_object)) {
-        id = qdict_get(c->json, "id");
-    }
     if (!err && request_check(mon, c->json, &name, &args, &oob, &err)) {
         const QapiCommand *cmd = command_find(name);
         bool is_negotiation = !strcmp(name, "qmp_capabilities");
@@ -228,13 +221,13 @@ static void coroutine_fn command_run(Monitor *mon, Command *c)
         if (!mon->negotiated && !is_negotiation) {
             error_set(&err, ERROR_CLASS_COMMAND_NOT_FOUND,
                       "Expecting capabilities negotiation with 'qmp_capabilities'");
-        } else if (mon->negotiated && is_negotiation) {
-            error_set(&err, ERROR_CLASS_COMMAND_NOT_FOUND,
-                      "Capabilities negotiation is already complete, command ignored");
         } else if (!cmd) {
             error_set(&err, ERROR_CLASS_COMMAND_NOT_FOUND, "The command %s has not been found", name);
         } else if (oob && !cmd->oob) {
             error_setg(&err, "The command %s does not support OOB", name);
+        } else if (mon->negotiated && is_negotiation) {
+            error_set(&err, ERROR_CLASS_COMMAND_NOT_FOUND,
+                      "Capabilities negotiation is already complete, command ignored");
         } else if (is_negotiation) {
             negotiate(mon, args, &err);
         } else {
@@ -242,12 +235,12 @@ static void coroutine_fn command_run(Monitor *mon, Command *c)
             if (!err && !strcmp(name, "quit")) {
                 /* Answered when all is closed: the reply says that it is done. */
                 mon->quitting = true;
-                mon->quit_id = json_object_get(id);
+                mon->quit_request = json_object_get(c->json);
                 return;
             }
         }
     }
-    send_reply(mon, ret, err, id);
+    send_reply(mon, ret, err, c->json);
     json_object_put(ret);
     error_free(err);
 }
@@ -262,8 +255,8 @@ static void monitor_destroy(Monitor *mon)
         error_free(c->err);
         g_free(c);
     }
-    g_string_free(mon->text, TRUE);
-    json_object_put(mon->quit_id);
+    json_parser_destroy(&mon->parser);
+    json_object_put(mon->quit_request);
     g_free(mon);
 }
 
@@ -327,105 +320,14 @@ void monitor_set_ready_cb(Monitor *mon, void (*ready)(void *opaque))
 
 /* ---- input ---- */
 
-static void value_complete(Monitor *mon)
+static void message_complete(void *opaque, QDict *value, Error *err)
 {
-    struct json_tokener *tok = json_tokener_new_ex(NESTING_MAX);
-    Error *err = NULL;
-    json_object *v = NULL;
-
-    if (mon->overflow) {
-        error_setg(&err, "JSON token size limit exceeded");
-    } else {
-        v = json_tokener_parse_ex(tok, mon->text->str, mon->text->len + 1);
-        switch (json_tokener_get_error(tok)) {
-        case json_tokener_success:
-            break;
-        case json_tokener_error_depth:
-            error_setg(&err, "JSON nesting limit exceeded");
-            break;
-        case json_tokener_error_parse_null:
-        case json_tokener_error_parse_boolean:
-        case json_tokener_error_parse_unexpected:
-            error_setg(&err, "JSON parse error, expecting value");
-            break;
-        default:
-            error_setg(&err, "JSON parse error, %s", json_tokener_error_desc(json_tokener_get_error(tok)));
-        }
-    }
-    json_tokener_free(tok);
-    if (err) {
-        json_object_put(v);
-        v = NULL;
-    }
-    monitor_queue(mon, v, err);
-    g_string_truncate(mon->text, 0);
-    if (mon->text->allocated_len > 64 * KiB) {
-        g_string_free(mon->text, TRUE);
-        mon->text = g_string_new("");
-    }
-    mon->depth = 0;
-    mon->quote = 0;
-    mon->escape = mon->overflow = false;
-}
-
-static void feed_byte(Monitor *mon, char ch)
-{
-    bool in_word = mon->text->len && !mon->depth && !mon->quote;
-
-    if ((unsigned char)ch == 0xff) {            /* a reset, by convention of the protocol */
-        if (mon->text->len) {
-            Error *err = NULL;
-
-            error_setg(&err, "JSON parse error, stray '\\xff'");
-            monitor_queue(mon, NULL, err);
-            g_string_truncate(mon->text, 0);
-        }
-        mon->depth = mon->quote = 0;
-        mon->escape = mon->overflow = false;
-        return;
-    }
-    if (!mon->text->len && strchr(" \t\r\n", ch)) {
-        return;
-    }
-    if (in_word && strchr(" \t\r\n{}[],:\"'", ch)) {
-        value_complete(mon);                    /* a bare word ends here */
-        feed_byte(mon, ch);
-        return;
-    }
-    if (mon->text->len >= VALUE_BYTES_MAX) {
-        mon->overflow = true;
-    } else {
-        g_string_append_c(mon->text, ch);
-    }
-    if (mon->escape) {
-        mon->escape = false;
-    } else if (mon->quote) {
-        if (ch == '\\') {
-            mon->escape = true;
-        } else if (ch == mon->quote || (ch == '\n')) {
-            mon->quote = 0;
-            if (!mon->depth) {
-                value_complete(mon);
-            }
-        }
-    } else if (ch == '"' || ch == '\'') {
-        mon->quote = ch;
-    } else if (ch == '{' || ch == '[') {
-        mon->depth++;
-    } else if (ch == '}' || ch == ']') {
-        if (--mon->depth <= 0) {
-            value_complete(mon);
-        }
-    } else if (!mon->depth && strchr(",:", ch)) {
-        value_complete(mon);
-    }
+    monitor_queue(opaque, value, err);
 }
 
 void monitor_feed(Monitor *mon, const char *bytes, size_t len)
 {
-    for (size_t i = 0; i < len; i++) {
-        feed_byte(mon, bytes[i]);
-    }
+    json_parser_feed(&mon->parser, bytes, len);
 }
 
 /* ---- life ---- */
@@ -451,7 +353,7 @@ Monitor *monitor_new(bool pretty, void (*output)(void *opaque, const char *text,
     mon->pretty = pretty;
     mon->output = output;
     mon->opaque = opaque;
-    mon->text = g_string_new("");
+    json_parser_init(&mon->parser, message_complete, mon);
     STAILQ_INIT(&mon->queue);
     LIST_INSERT_HEAD(&monitors, mon, link);
     qapi_event_set_sink(monitor_event);
@@ -479,7 +381,7 @@ void monitor_answer_quit(void)
 
     LIST_FOREACH(mon, &monitors, link) {
         if (mon->quitting) {
-            send_reply(mon, NULL, NULL, mon->quit_id);
+            send_reply(mon, NULL, NULL, mon->quit_request);
         }
     }
 }
