@@ -8,6 +8,7 @@
 /* Options that say how, not what: they do not belong into a name. */
 static const char *const generic[] = {
     "node-name", "discard", "cache", "read-only", "auto-read-only", "force-share", "detect-zeroes",
+    "latency-ns",
 };
 
 static QDict *full_options(BlockDriverState *bs)
@@ -48,6 +49,7 @@ void bdrv_refresh_filename(BlockDriverState *bs)
         return;
     }
     BlockDriverState *primary = bdrv_primary_bs(bs);
+    bool internal = bs->drv->schema_driver == BLOCKDEV_DRIVER__MAX;
 
     g_free(bs->exact_filename);
     bs->exact_filename = NULL;
@@ -57,6 +59,10 @@ void bdrv_refresh_filename(BlockDriverState *bs)
         bs->exact_filename = g_strdup(primary->exact_filename);
     }
     g_free(bs->filename);
+    if (internal && primary) {
+        bs->filename = g_strdup(primary->filename);     /* a job's filter has no name of its own */
+        return;
+    }
     if (bs->exact_filename && *bs->exact_filename) {
         bs->filename = g_strdup(bs->exact_filename);
         return;

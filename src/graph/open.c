@@ -178,6 +178,7 @@ static int coroutine_fn open_node(BlockDriverState *bs, const BlockdevOptions *o
         error_setg_errno(errp, -ret, "Could not refresh total sector count");
         return ret;
     }
+    node_opened(bs);
     if (bs->drv->supports_backing) {
         ret = open_backing(bs, o, errp);
         if (ret < 0) {
@@ -231,7 +232,6 @@ static BlockDriverState *coroutine_fn open_options(const BlockdevOptions *o, QDi
         bdrv_unref(bs);
         return NULL;
     }
-    node_opened(bs);
     return bs;
 }
 

@@ -24,6 +24,7 @@ const char *bdrv_perm_name(uint64_t one_perm)
     return NULL;
 }
 
+/* For messages: the words, with blanks. */
 char *bdrv_perm_names(uint64_t perm)
 {
     GString *s = g_string_new("");
@@ -33,7 +34,7 @@ char *bdrv_perm_names(uint64_t perm)
             g_string_append_printf(s, "%s%s", s->len ? ", " : "", perm_names[i].name);
         }
     }
-    return g_string_free(s, FALSE);
+    return g_strdelimit(g_string_free(s, FALSE), "-", ' ');
 }
 
 void bdrv_get_cumulative_perm(BlockDriverState *bs, uint64_t *perm, uint64_t *shared_perm)

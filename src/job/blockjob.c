@@ -197,7 +197,7 @@ BlockJobInfo *block_job_query(BlockJob *job, Error **errp)
     info->type = job->driver->job_type;
     info->device = g_strdup(job->id);
     info->busy = job->busy;
-    info->paused = job->pause_count > 0;
+    info->paused = job->pause_count > 0 || job->status == JOB_STATUS_PENDING;  /* as clients know it */
     info->offset = job->offset;
     info->len = job->len;
     info->speed = job->speed;

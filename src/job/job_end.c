@@ -89,7 +89,7 @@ static void job_update_rc(BlockJob *job)
         job->ret = -ECANCELED;
     }
     if (job->ret) {
-        if (!job->err && job->ret != -ECANCELED) {
+        if (!job->err) {
             error_setg(&job->err, "%s", strerror(-job->ret));
         }
         job_set_status(job, JOB_STATUS_ABORTING);

@@ -21,14 +21,14 @@ void qmp_blockdev_add(BlockdevOptions *arg, Error **errp)
     }
 }
 
-/* The job whose main node @bs is, or NULL. */
-static BlockJob *job_on_node(BlockDriverState *bs)
+/* The job that works on @bs, or NULL; as a target only if asked. */
+static BlockJob *job_on_node(BlockDriverState *bs, bool targets)
 {
     for (BlockJob *job = block_job_next(NULL); job; job = block_job_next(job)) {
         for (GSList *l = job->nodes; l; l = l->next) {
             BdrvChild *c = l->data;
 
-            if (c->bs == bs && strcmp(c->name, "target")) {
+            if (c->bs == bs && (targets || strcmp(c->name, "target"))) {
                 return job;
             }
         }
@@ -36,9 +36,9 @@ static BlockJob *job_on_node(BlockDriverState *bs)
     return NULL;
 }
 
-bool qmp_node_is_busy(BlockDriverState *bs, Error **errp)
+bool qmp_node_is_busy(BlockDriverState *bs, bool targets, Error **errp)
 {
-    BlockJob *job = job_on_node(bs);
+    BlockJob *job = job_on_node(bs, targets);
 
     if (job) {
         error_setg(errp, "Node '%s' is busy: block device is in use by block job: %s", bs->node_name,
@@ -57,7 +57,7 @@ void qmp_blockdev_del(const char *node_name, Error **errp)
         error_setg(errp, "Failed to find node with node-name='%s'", node_name);
         return;
     }
-    if (qmp_node_is_busy(bs, errp)) {
+    if (qmp_node_is_busy(bs, false, errp)) {
         return;
     }
     LIST_FOREACH(c, &bs->parents, next_parent) {
@@ -95,7 +95,7 @@ void qmp_block_resize(const char *device, const char *node_name, int64_t size, E
         error_setg(errp, "Parameter 'size' expects a >0 size");
         return;
     }
-    if (qmp_node_is_busy(bs, errp)) {
+    if (qmp_node_is_busy(bs, false, errp)) {
         return;
     }
     BlockBackend *blk = blk_new_with_bs(bs, BLK_PERM_RESIZE, BLK_PERM_ALL, errp);

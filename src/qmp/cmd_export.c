@@ -72,6 +72,10 @@ void qmp_nbd_server_add(NbdServerAddOptions *arg, Error **errp)
     if (!bs) {
         return;
     }
+    if (blk_exp_find(name)) {
+        error_setg(errp, "Block export id '%s' is already in use", name);
+        return;
+    }
     if (nbd_export_find(name)) {
         error_setg(errp, "NBD server already has export named '%s'", name);
         return;

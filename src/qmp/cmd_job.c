@@ -167,7 +167,7 @@ void qmp_blockdev_mirror(const char *job_id, const char *device, const char *tar
         error_setg(errp, "Sync mode '%s' not supported", MirrorSyncMode_str(sync));
         return;
     }
-    if (!check_granularity(has_granularity ? granularity : 0, errp) || qmp_node_is_busy(target, errp)) {
+    if (!check_granularity(has_granularity ? granularity : 0, errp) || qmp_node_is_busy(target, true, errp)) {
         return;
     }
     if (has_buf_size && buf_size < 0) {

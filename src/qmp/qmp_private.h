@@ -5,8 +5,8 @@
 
 #include "block/block.h"
 
-/* A job works on @bs: set *errp, true. */
-bool qmp_node_is_busy(BlockDriverState *bs, Error **errp);
+/* A job works on @bs (@targets: or writes to it): set *errp, true. */
+bool qmp_node_is_busy(BlockDriverState *bs, bool targets, Error **errp);
 
 /* Start the NBD server as the options say. 0 or -errno. */
 int nbd_server_start_options(NbdServerOptions *arg, Error **errp);

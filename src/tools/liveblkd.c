@@ -289,7 +289,7 @@ static void pid_file_write(void)
     int fd = open(pid_file, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
 
     if (fd < 0 || flock(fd, LOCK_EX | LOCK_NB) < 0) {
-        error_report("cannot create PID file: Cannot open pid file: %s", strerror(errno));
+        error_report("cannot create PID file: Could not create '%s': %s", pid_file, strerror(errno));
         exit(EXIT_FAILURE);
     }
     snprintf(text, sizeof(text), "%ld\n", (long)getpid());
