@@ -102,6 +102,8 @@ LIVEBLK_PUBLIC void coroutine_fn job_pause_point(BlockJob *job);
 LIVEBLK_PUBLIC void coroutine_fn job_sleep_ns(BlockJob *job, int64_t ns);
 /* Wait for job_enter(). A pause point. */
 LIVEBLK_PUBLIC void coroutine_fn job_yield(BlockJob *job);
+/* Wait for job_enter(), also when cancelled or paused; no pause point. For what must end first. */
+LIVEBLK_PUBLIC void coroutine_fn job_wait_enter(BlockJob *job);
 /* Wake the job from either, and run it now. Main thread; not while the graph is being
  * edited (drains wake it by a bottom half). */
 LIVEBLK_PUBLIC void job_enter(BlockJob *job);

@@ -285,6 +285,14 @@ static void coroutine_fn job_wait_point(BlockJob *job, int64_t ns)
     job_pause_point(job);
 }
 
+void coroutine_fn job_wait_enter(BlockJob *job)
+{
+    if (!job->kicked) {
+        job_wait(job, -1);
+    }
+    job->kicked = false;
+}
+
 void coroutine_fn job_yield(BlockJob *job)
 {
     job_wait_point(job, -1);

@@ -84,7 +84,7 @@ static void mirror_check_target_error(MirrorJob *s)
 static void coroutine_fn mirror_wait_idle(MirrorJob *s)
 {
     while (s->in_flight) {
-        job_yield(&s->common);
+        job_wait_enter(&s->common);
     }
 }
 
