@@ -201,12 +201,23 @@ static int coroutine_fn raw_co_preadv(BlockDriverState *bs, int64_t offset, int6
                                flags);
 }
 
+/* A window of a fixed size does not grow with what is written, as other nodes may do. */
+static bool raw_is_outside(BlockDriverState *bs, int64_t offset, int64_t bytes)
+{
+    RawState *s = bs->opaque;
+
+    return s->has_size && offset > s->size_bytes - bytes;
+}
+
 static int coroutine_fn raw_co_pwritev(BlockDriverState *bs, int64_t offset, int64_t bytes,
                                        QEMUIOVector *qiov, size_t qiov_offset,
                                        BdrvRequestFlags flags)
 {
     RawState *s = bs->opaque;
 
+    if (unlikely(raw_is_outside(bs, offset, bytes))) {
+        return -ENOSPC;
+    }
     if (unlikely(bs->probed && offset < PROBE_BYTES && bytes)) {
         return raw_co_pwritev_guarded(bs, offset, bytes, qiov, qiov_offset, flags);
     }
@@ -219,6 +230,9 @@ static int coroutine_fn raw_co_pwrite_zeroes(BlockDriverState *bs, int64_t offse
 {
     RawState *s = bs->opaque;
 
+    if (unlikely(raw_is_outside(bs, offset, bytes))) {
+        return -ENOSPC;
+    }
     return bdrv_co_pwrite_zeroes(bs->file, offset + s->offset_bytes, bytes, flags);
 }
 
