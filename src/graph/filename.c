@@ -8,7 +8,8 @@
 /* Options that say how, not what: they do not belong into a name. */
 static const char *const generic[] = {
     "node-name", "discard", "cache", "read-only", "auto-read-only", "force-share", "detect-zeroes",
-    "latency-ns",
+    "latency-ns", "aio", "locking", "lazy-refcounts", "pass-discard-request", "pass-discard-snapshot",
+    "pass-discard-other", "cache-size", "l2-cache-size", "l2-cache-entry-size", "refcount-cache-size",
 };
 
 static QDict *full_options(BlockDriverState *bs)
