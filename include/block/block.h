@@ -25,7 +25,7 @@ LIVEBLK_PUBLIC void coroutine_fn control_co_unlock(void);
 LIVEBLK_PUBLIC bool control_is_locked_by_me(void);
 
 /* ---- opening; GS, may suspend ---- */
-/* Open the tree that @options (owned by the call; nested or dotted keys) describes,
+/* Open the tree that @options (owned by the call; nested or dotted keys, typed values) describes,
  * or what @filename names (plain, "driver:...", "json:{...}") , or the node that
  * @reference names. At least one is given. No "driver": the format is probed.
  * Returns a new reference. */
@@ -43,12 +43,18 @@ LIVEBLK_PUBLIC BdrvChild *coroutine_fn bdrv_co_open_child(BlockDriverState *pare
 LIVEBLK_PUBLIC void bdrv_set_backing_hint(BlockDriverState *bs, const char *file, const char *fmt);
 LIVEBLK_PUBLIC void bdrv_ref(BlockDriverState *bs);
 LIVEBLK_PUBLIC void bdrv_unref(BlockDriverState *bs);   /* the last one closes: may suspend */
+/* Reopen several nodes with new options, all or none. @options: complete as for opening, with
+ * "driver"; each owned by the call. What they leave out takes its default. */
+typedef struct BdrvReopenItem { BlockDriverState *bs; QDict *options; } BdrvReopenItem;
+LIVEBLK_PUBLIC int bdrv_reopen_multiple(BdrvReopenItem *items, int n, Error **errp);
+/* Only the read-only state changes. */
+LIVEBLK_PUBLIC int bdrv_reopen_set_read_only(BlockDriverState *bs, bool read_only, Error **errp);
 
 /* ---- finding; GS ---- */
 LIVEBLK_PUBLIC BlockDriverState *bdrv_find_node(const char *node_name);
 /* By device (BlockBackend) or node name; either may be NULL. The peer's error texts. */
 LIVEBLK_PUBLIC BlockDriverState *bdrv_lookup_bs(const char *device, const char *node_name, Error **errp);
-LIVEBLK_PUBLIC BlockDriverState *bdrv_next_node(BlockDriverState *bs);             /* named nodes; NULL: first */
+LIVEBLK_PUBLIC BlockDriverState *bdrv_next_node(BlockDriverState *bs);             /* named nodes, newest first; NULL: first */
 LIVEBLK_PUBLIC BlockDriverState *bdrv_next_monitor_owned(BlockDriverState *bs);
 LIVEBLK_PUBLIC const BlockDriver *bdrv_find_format(const char *format_name);
 LIVEBLK_PUBLIC const BlockDriver *bdrv_next_driver(const BlockDriver *drv);
@@ -58,7 +64,7 @@ LIVEBLK_PUBLIC const char *bdrv_get_device_or_node_name(const BlockDriverState *
 /* The backend layer tells how devices are found by name, and named. */
 void bdrv_set_device_lookup(BlockDriverState *(*by_name)(const char *name),
                             const char *(*name_of)(const BlockDriverState *bs));
-LIVEBLK_PUBLIC BlockDriverState *bdrv_next_all_states(BlockDriverState *bs);       /* all nodes; NULL: first */
+LIVEBLK_PUBLIC BlockDriverState *bdrv_next_all_states(BlockDriverState *bs);       /* all nodes, oldest name first; NULL: first */
 /* Take back what bdrv_set_monitor_owned() gave: drops the reference. */
 LIVEBLK_PUBLIC void bdrv_release_monitor(BlockDriverState *bs);
 LIVEBLK_PUBLIC BlockDriverState *bdrv_filter_bs(BlockDriverState *bs);    /* FILTERED child's node */

@@ -75,8 +75,9 @@ struct BlockDriver {
     void (*child_perm)(BlockDriverState *bs, BdrvChild *c, BdrvChildRole role,
                        BlockReopenQueue *queue, uint64_t perm, uint64_t shared,
                        uint64_t *nperm, uint64_t *nshared);
-    /* Asked before cumulative permissions of @bs change; may refuse (file locks).
-     * set: they are now these; abort: the check is void. NULL: always fine. */
+    /* Asked before cumulative permissions of @bs change; may refuse (file locks). Perhaps
+     * several times, then as often set (they are now these) or abort (the checks are
+     * void). Not called before the first parent. NULL: always fine. */
     int (*check_perm)(BlockDriverState *bs, uint64_t perm, uint64_t shared, Error **errp);
     void (*set_perm)(BlockDriverState *bs, uint64_t perm, uint64_t shared);
     void (*abort_perm_update)(BlockDriverState *bs);
@@ -100,7 +101,8 @@ struct BlockDriver {
     void (*detach_aio_context)(BlockDriverState *bs);
     void (*attach_aio_context)(BlockDriverState *bs, AioContext *ctx);
     /* The driver's own activity (timers, background work) must stop / may go on. Called
-     * once per drain, before waiting. NULL: there is none. */
+     * once per drain, before waiting; end is not called for a node that closes while
+     * drained (as all do). NULL: there is none. */
     void (*drain_begin)(BlockDriverState *bs);
     void (*drain_end)(BlockDriverState *bs);
 
@@ -143,10 +145,13 @@ struct BdrvChildClass {
     bool stay_at_node;          /* bdrv_replace_node() leaves this edge where it is */
     /* "node 'x'", "block device 'y'", "export 'z'", "mirror job 'w'"; the caller frees. */
     char *(*get_parent_desc)(BdrvChild *child);
+    /* child->bs is (still) the node in question. */
     void (*attach)(BdrvChild *child);
     void (*detach)(BdrvChild *child);
     /* Send no new requests; called with child->bs about to be drained. poll: true
-     * while requests from this parent are still on their way. NULL: nothing. */
+     * while requests from this parent are still on their way. In end child->bs may be
+     * NULL (detached from a drained node). They must not change the graph, nor let
+     * coroutines run that do: schedule those. NULL: nothing. */
     void (*drained_begin)(BdrvChild *child);
     bool (*drained_poll)(BdrvChild *child);
     void (*drained_end)(BdrvChild *child);
@@ -201,6 +206,7 @@ struct BlockDriverState {
     char *backing_file, *backing_format;/* as the header has them; or NULL */
     char *auto_backing_file;            /* what would be opened for them */
     QDict *options;                     /* as asked for, nested, complete enough to open it again */
+    QDict *full_options;                /* what names the contents, children included */
     BlockdevDetectZeroesOptions detect_zeroes;
     BlockLimits bl;
     BdrvRequestFlags supported_write_flags, supported_zero_flags;
@@ -211,13 +217,17 @@ struct BlockDriverState {
     LIST_HEAD(, BdrvChild) parents;
     AioContext *aio_context;            /* home */
     LIST_HEAD(, BdrvAioNotifier) aio_notifiers;
-    TAILQ_ENTRY(BlockDriverState) node_list;      /* named nodes, in order of creation */
+    TAILQ_ENTRY(BlockDriverState) node_list;      /* named nodes, newest first */
     TAILQ_ENTRY(BlockDriverState) all_list;
     TAILQ_ENTRY(BlockDriverState) monitor_list;
-    char *closing;                      /* being closed */
+    bool closing;                       /* the last reference is gone */
+    bool opened;                        /* the driver is alive */
+    bool inherits_options;              /* opened inline by its parent: follows its reopen */
+    uint64_t cumulative_perm, cumulative_shared;    /* what drv->set_perm was last told */
 
     /* ---- drain ---- */
     int quiesce_counter;                /* atomic; written GS */
+    unsigned drain_poll_round;          /* GS; src/graph/drain.c */
     /* atomic; any thread. Low half: all that are counted here; high half: those of them
      * that are requests without a record (see `tracking`). 0: nothing is in flight. */
     uint64_t in_flight;
@@ -263,5 +273,14 @@ LIVEBLK_PUBLIC int coroutine_fn bdrv_co_copy_range_to(BlockDriverState *src, int
 /* Register a driver; called by each driver's constructor-free init in
  * bdrv_init() (src/drivers/drivers.c lists them all). */
 LIVEBLK_PUBLIC void bdrv_register(const BlockDriver *drv);
+
+/* What a layer above keeps on a node (bitmaps) is dropped when the node closes: called
+ * when it is drained, after the driver has closed. One hook a layer. GS */
+LIVEBLK_PUBLIC void bdrv_add_close_hook(void (*hook)(BlockDriverState *bs));
+
+/* For BdrvChildClass.change_aio_ctx of parents with several children: @c's node, and
+ * all that is connected with it, moves to @ctx too. Edges in @visited are done. */
+LIVEBLK_PUBLIC bool bdrv_child_change_aio_context(BdrvChild *c, AioContext *ctx, GHashTable *visited,
+                                                  Transaction *tran, Error **errp);
 
 #endif

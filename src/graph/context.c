@@ -1,6 +1,17 @@
 /* SPDX-License-Identifier: MIT */
-/* context.c: the home context of nodes. All that is connected moves together, or not at all.
+/* context.c: the home context of nodes.
+ *
+ * Requests may come from any context; the home context is where a driver keeps what is
+ * bound to one thread (timers, sockets), and what users follow who want to run where the
+ * node does. All that is connected has one home and moves together, or not at all.
+ *
+ * How a move goes: collect the connected nodes, asking each parent that is no node
+ * (it registers with a transaction what to do); drain them all; if waiting has let the
+ * graph change, collect again; then leave the old context, commit, enter the new one.
+ *
+ * Runs on: the main thread.  Suspends: bdrv_try_change_aio_context().
  */
+#include "base/osdep.h"
 #include "graph/graph_private.h"
 
 struct BdrvAioNotifier {
@@ -15,15 +26,16 @@ AioContext *bdrv_get_aio_context(BlockDriverState *bs)
     return bs->aio_context;
 }
 
+/* ---- notifiers ---- */
+
 void bdrv_add_aio_context_notifier(BlockDriverState *bs,
         void (*attached_aio_context)(AioContext *new_context, void *opaque),
         void (*detach_aio_context)(void *opaque), void *opaque)
 {
-    BdrvAioNotifier *n = g_new0(BdrvAioNotifier, 1);
+    BdrvAioNotifier *n = g_new(BdrvAioNotifier, 1);
 
-    n->attached = attached_aio_context;
-    n->detach = detach_aio_context;
-    n->opaque = opaque;
+    g_assert(qemu_in_main_thread());
+    *n = (BdrvAioNotifier) { attached_aio_context, detach_aio_context, opaque };
     LIST_INSERT_HEAD(&bs->aio_notifiers, n, link);
 }
 
@@ -33,61 +45,37 @@ void bdrv_remove_aio_context_notifier(BlockDriverState *bs,
 {
     BdrvAioNotifier *n;
 
+    g_assert(qemu_in_main_thread());
     LIST_FOREACH(n, &bs->aio_notifiers, link) {
-        if (n->attached == aio_context_attached && n->detach == aio_context_detached && n->opaque == opaque) {
+        if (n->attached == aio_context_attached && n->detach == aio_context_detached &&
+            n->opaque == opaque) {
             LIST_REMOVE(n, link);
             g_free(n);
             return;
         }
     }
-    g_assert_not_reached();
+    g_assert_not_reached();     /* not the pointers that were added */
 }
 
-/* Everything connected to @bs, up and down; false if a parent refuses. */
-static bool context_collect(BlockDriverState *bs, AioContext *ctx, BdrvChild *ignore, GHashTable *visited,
-                            GPtrArray *nodes, Transaction *tran, Error **errp)
-{
-    BdrvChild *c;
+/* ---- leaving and entering ---- */
 
-    if (!g_hash_table_add(visited, bs) || bs->aio_context == ctx) {
-        return true;
-    }
-    g_ptr_array_add(nodes, bs);
-    LIST_FOREACH(c, &bs->parents, next_parent) {
-        if (c == ignore || (!c->klass->parent_is_bds && !g_hash_table_add(visited, c))) {
-            continue;
-        }
-        if (c->klass->parent_is_bds) {
-            if (!context_collect(c->opaque, ctx, ignore, visited, nodes, tran, errp)) {
-                return false;
-            }
-        } else if (!c->klass->change_aio_ctx) {
-            g_autofree char *user = c->klass->get_parent_desc(c);
-
-            error_setg(errp, "Changing iothreads is not supported by %s", user);
-            return false;
-        } else if (!c->klass->change_aio_ctx(c, ctx, visited, tran, errp)) {
-            return false;
-        }
-    }
-    LIST_FOREACH(c, &bs->children, next) {
-        if (c != ignore && !context_collect(c->bs, ctx, ignore, visited, nodes, tran, errp)) {
-            return false;
-        }
-    }
-    return true;
-}
-
-static void context_switch(BlockDriverState *bs, AioContext *ctx)
+static void node_leave_context(BlockDriverState *bs)
 {
     BdrvAioNotifier *n, *next;
 
+    assert_bdrv_graph_writable(bs);
     LIST_FOREACH_SAFE(n, &bs->aio_notifiers, link, next) {
         n->detach(n->opaque);
     }
     if (bs->drv && bs->drv->detach_aio_context) {
         bs->drv->detach_aio_context(bs);
     }
+}
+
+static void node_enter_context(BlockDriverState *bs, AioContext *ctx)
+{
+    BdrvAioNotifier *n, *next;
+
     bs->aio_context = ctx;
     if (bs->drv && bs->drv->attach_aio_context) {
         bs->drv->attach_aio_context(bs, ctx);
@@ -97,26 +85,127 @@ static void context_switch(BlockDriverState *bs, AioContext *ctx)
     }
 }
 
-int bdrv_try_change_aio_context(BlockDriverState *bs, AioContext *ctx, BdrvChild *ignore_child, Error **errp)
+/* ---- collecting ---- */
+
+/* The set grows through callbacks of parents, who come back with one of their other
+ * edges; they know the visited edges only, so the nodes are kept here. Main thread,
+ * and collecting never suspends: there is one at a time. */
+static GPtrArray *collected;
+
+static bool collect_node(BlockDriverState *bs, AioContext *ctx, GHashTable *visited,
+                         Transaction *tran, Error **errp);
+
+static bool collect_parent(BdrvChild *c, AioContext *ctx, GHashTable *visited,
+                           Transaction *tran, Error **errp)
+{
+    if (!g_hash_table_add(visited, c)) {
+        return true;
+    }
+    if (bdrv_child_parent_bs(c)) {
+        return collect_node(c->opaque, ctx, visited, tran, errp);
+    }
+    if (!c->klass->change_aio_ctx) {
+        g_autofree char *user = graph_parent_desc(c);
+
+        error_setg(errp, "Changing iothreads is not supported by %s", user);
+        return false;
+    }
+    return c->klass->change_aio_ctx(c, ctx, visited, tran, errp);
+}
+
+static bool collect_node(BlockDriverState *bs, AioContext *ctx, GHashTable *visited,
+                         Transaction *tran, Error **errp)
+{
+    BdrvChild *c;
+
+    if (bs->aio_context == ctx || g_ptr_array_find(collected, bs, NULL)) {
+        return true;
+    }
+    g_ptr_array_add(collected, bs);
+    LIST_FOREACH(c, &bs->parents, next_parent) {
+        if (!collect_parent(c, ctx, visited, tran, errp)) {
+            return false;
+        }
+    }
+    LIST_FOREACH(c, &bs->children, next) {
+        if (g_hash_table_add(visited, c) && !collect_node(c->bs, ctx, visited, tran, errp)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+bool bdrv_child_change_aio_context(BdrvChild *c, AioContext *ctx, GHashTable *visited,
+                                   Transaction *tran, Error **errp)
+{
+    g_assert(collected);
+    return !g_hash_table_add(visited, c) || collect_node(c->bs, ctx, visited, tran, errp);
+}
+
+/* Fresh transaction and set for the graph as it is now; NULL if somebody refuses. */
+static Transaction *collect(BlockDriverState *bs, AioContext *ctx, BdrvChild *ignore,
+                            GPtrArray *nodes, Error **errp)
 {
     g_autoptr(GHashTable) visited = g_hash_table_new(NULL, NULL);
-    g_autoptr(GPtrArray) nodes = g_ptr_array_new();
     Transaction *tran = tran_new();
+    bool ok;
+
+    if (ignore) {
+        g_hash_table_add(visited, ignore);
+    }
+    g_ptr_array_set_size(nodes, 0);
+    collected = nodes;
+    ok = collect_node(bs, ctx, visited, tran, errp);
+    collected = NULL;
+    if (!ok) {
+        tran_abort(tran);
+        return NULL;
+    }
+    return tran;
+}
+
+/* ---- moving ---- */
+
+/* Keep all @nodes drained by @e; true if they were already. */
+static bool all_drained(GraphEdit *e, GPtrArray *nodes)
+{
+    guint before = e->drained->len;
+
+    for (guint i = 0; i < nodes->len; i++) {
+        graph_edit_drain(e, g_ptr_array_index(nodes, i));
+    }
+    return e->drained->len == before;
+}
+
+int bdrv_try_change_aio_context(BlockDriverState *bs, AioContext *ctx,
+                                BdrvChild *ignore_child, Error **errp)
+{
+    g_autoptr(GPtrArray) nodes = g_ptr_array_new();
+    Transaction *tran;
+    GraphEdit e;
 
     g_assert(qemu_in_main_thread());
-    if (!context_collect(bs, ctx, ignore_child, visited, nodes, tran, errp)) {
+    graph_edit_begin(&e);
+    while ((tran = collect(bs, ctx, ignore_child, nodes, errp)) && !all_drained(&e, nodes)) {
         tran_abort(tran);
-        return -EPERM;
+        graph_edit_wait(&e);
+    }
+    if (!tran) {
+        return graph_edit_end(&e, -EPERM, errp);
     }
     for (guint i = 0; i < nodes->len; i++) {
-        bdrv_drained_begin(g_ptr_array_index(nodes, i));
-    }
-    for (guint i = 0; i < nodes->len; i++) {
-        context_switch(g_ptr_array_index(nodes, i), ctx);
+        node_leave_context(g_ptr_array_index(nodes, i));
     }
     tran_commit(tran);
-    for (guint i = nodes->len; i > 0; i--) {
-        bdrv_drained_end(g_ptr_array_index(nodes, i - 1));
+    for (guint i = 0; i < nodes->len; i++) {
+        node_enter_context(g_ptr_array_index(nodes, i), ctx);
     }
-    return 0;
+    return graph_edit_end(&e, 0, errp);
+}
+
+void graph_context_follow(BlockDriverState *bs, BlockDriverState *other)
+{
+    if (bs->aio_context != other->aio_context) {
+        bdrv_try_change_aio_context(bs, other->aio_context, NULL, NULL);
+    }
 }

@@ -1,81 +1,182 @@
 /* SPDX-License-Identifier: MIT */
 /* drain.c: make part of the graph quiet.
  *
- * While a node is drained no request enters it from above and none is in flight below it.
+ * While a node is drained no request enters it from above and none is in flight at it;
+ * requests below that came through it are counted at it as well. Sections nest.
  *
- * Invariant, at all times, for every node:
- *   quiesce_counter = sections begun on it (drain_all counts as one for each node)
- *                   + number of its child edges whose child has quiesce_counter > 0
- * and c->quiesced_parent is true just for those edges. So draining a node quiets
- * everything above it. Edges that come to or leave a quiet node keep it: see child.c.
+ * The one invariant, at every moment between two calls of this file:
+ *
+ *     bs->quiesce_counter == sections open on bs
+ *                          + open drain_all sections
+ *                          + edges of bs, as parent, with quiesced_parent
+ *     edge->quiesced_parent == (edge->bs && edge->bs->quiesce_counter > 0)
+ *
+ * So quiescing spreads upward, each edge passing it on once, and an edge that comes
+ * to or leaves a drained node takes it over or gives it back (graph_drain_edge_sync).
+ *
+ * Use:      bdrv_drained_begin(bs); ...edit the graph...; bdrv_drained_end(bs);
+ * Runs on:  the main thread.      Suspends: bdrv_drained_begin(), bdrv_drain*_begin().
+ * Fails:    never; it can only take long.
+ * Callbacks (drained_begin, drained_end of parents and drivers) must not change the
+ * graph before they return; they schedule what would.
  */
+#include "base/osdep.h"
 #include "graph/graph_private.h"
 
-static unsigned all_count;
+static int drain_all_count;     /* open drain_all sections */
 
-unsigned drain_all_count(void)
+static int quiesce_add(BlockDriverState *bs, int n)
 {
-    return all_count;
+    return __atomic_add_fetch(&bs->quiesce_counter, n, __ATOMIC_SEQ_CST);
 }
 
-static void quiesce(BlockDriverState *bs);
-static void unquiesce(BlockDriverState *bs);
+/* Up through nodes the work goes over a list, not by recursion: a chain may be long, a
+ * coroutine's stack is not. */
 
-void drain_parent_begin(BdrvChild *c)
+/* ---- begin ---- */
+
+/* The edge's child is drained: the parent is told, or put on @todo if it is a node. */
+static void edge_quiesce(BdrvChild *c, GPtrArray *todo)
 {
     g_assert(!c->quiesced_parent);
     c->quiesced_parent = true;
-    if (c->klass->drained_begin) {
+    if (bdrv_child_parent_bs(c)) {
+        g_ptr_array_add(todo, c->opaque);
+    } else if (c->klass->drained_begin) {
         c->klass->drained_begin(c);
     }
 }
 
-void drain_parent_end(BdrvChild *c)
+static void node_quiesce(BlockDriverState *bs, GPtrArray *todo)
+{
+    BdrvChild *c;
+
+    if (quiesce_add(bs, 1) > 1) {
+        return;
+    }
+    LIST_FOREACH(c, &bs->parents, next_parent) {
+        edge_quiesce(c, todo);
+    }
+    if (bs->drv && bs->drv->drain_begin) {
+        bs->drv->drain_begin(bs);
+    }
+}
+
+static void quiesce_all(GPtrArray *todo)
+{
+    while (todo->len) {
+        node_quiesce(g_ptr_array_steal_index_fast(todo, todo->len - 1), todo);
+    }
+}
+
+void bdrv_drained_begin_no_poll(BlockDriverState *bs)
+{
+    g_autoptr(GPtrArray) todo = g_ptr_array_new();
+
+    g_assert(qemu_in_main_thread());
+    g_ptr_array_add(todo, bs);
+    quiesce_all(todo);
+}
+
+/* ---- end ---- */
+
+static void edge_unquiesce(BdrvChild *c, GPtrArray *todo)
 {
     g_assert(c->quiesced_parent);
     c->quiesced_parent = false;
-    if (c->klass->drained_end) {
+    if (bdrv_child_parent_bs(c)) {
+        g_ptr_array_add(todo, c->opaque);
+    } else if (c->klass->drained_end) {
         c->klass->drained_end(c);
     }
 }
 
-static void quiesce(BlockDriverState *bs)
+static void node_unquiesce(BlockDriverState *bs, GPtrArray *todo)
 {
     BdrvChild *c;
+    int left = quiesce_add(bs, -1);
 
-    /* Sequentially consistent: see the head of block_int-common.h. */
-    if (__atomic_fetch_add(&bs->quiesce_counter, 1, __ATOMIC_SEQ_CST) == 0) {
-        LIST_FOREACH(c, &bs->parents, next_parent) {
-            drain_parent_begin(c);
-        }
-        if (bs->drv && bs->drv->drain_begin) {
-            bs->drv->drain_begin(bs);
-        }
+    g_assert(left >= 0);
+    if (left > 0) {
+        return;
     }
-}
-
-static void unquiesce(BlockDriverState *bs)
-{
-    BdrvChild *c, *next;
-
-    g_assert(bs->quiesce_counter > 0);
-    if (__atomic_sub_fetch(&bs->quiesce_counter, 1, __ATOMIC_SEQ_CST) == 0) {
-        if (bs->drv && bs->drv->drain_end) {
-            bs->drv->drain_end(bs);
-        }
-        LIST_FOREACH_SAFE(c, &bs->parents, next_parent, next) {
-            drain_parent_end(c);
-        }
+    if (bs->drv && bs->drv->drain_end) {
+        bs->drv->drain_end(bs);
     }
-}
-
-bool drain_poll_parents(BlockDriverState *bs)
-{
-    BdrvChild *c;
-
     LIST_FOREACH(c, &bs->parents, next_parent) {
-        if (c->klass->drained_poll && c->klass->drained_poll(c)) {
+        edge_unquiesce(c, todo);
+    }
+}
+
+static void unquiesce_all(GPtrArray *todo)
+{
+    while (todo->len) {
+        node_unquiesce(g_ptr_array_steal_index_fast(todo, todo->len - 1), todo);
+    }
+}
+
+void bdrv_drained_end(BlockDriverState *bs)
+{
+    g_autoptr(GPtrArray) todo = g_ptr_array_new();
+
+    g_assert(qemu_in_main_thread());
+    g_ptr_array_add(todo, bs);
+    unquiesce_all(todo);
+}
+
+/* ---- edges that come and go ---- */
+
+void graph_drain_edge_sync(BdrvChild *c)
+{
+    bool want = c->bs && __atomic_load_n(&c->bs->quiesce_counter, __ATOMIC_RELAXED) > 0;
+    g_autoptr(GPtrArray) todo = g_ptr_array_new();
+
+    if (want && !c->quiesced_parent) {
+        edge_quiesce(c, todo);
+        quiesce_all(todo);
+    } else if (!want && c->quiesced_parent) {
+        edge_unquiesce(c, todo);
+        unquiesce_all(todo);
+    }
+}
+
+/* ---- waiting ---- */
+
+static bool node_is_busy(BlockDriverState *bs, GPtrArray *todo)
+{
+    BdrvChild *c;
+
+    if (__atomic_load_n(&bs->in_flight, __ATOMIC_SEQ_CST)) {
+        return true;
+    }
+    LIST_FOREACH(c, &bs->parents, next_parent) {
+        if (bdrv_child_parent_bs(c)) {
+            g_ptr_array_add(todo, c->opaque);
+        } else if (c->klass->drained_poll && c->klass->drained_poll(c)) {
             return true;
+        }
+    }
+    return false;
+}
+
+bool graph_drain_poll_many(GPtrArray *nodes)
+{
+    /* Each node is asked once a round, however many ways lead up to it. */
+    static unsigned round;
+    g_autoptr(GPtrArray) todo = g_ptr_array_sized_new(nodes->len);
+
+    round++;
+    for (guint i = 0; i < nodes->len; i++) {
+        g_ptr_array_add(todo, g_ptr_array_index(nodes, i));
+    }
+    while (todo->len) {
+        BlockDriverState *bs = g_ptr_array_steal_index_fast(todo, todo->len - 1);
+
+        if (bs->drain_poll_round != round) {
+            bs->drain_poll_round = round;
+            if (node_is_busy(bs, todo)) {
+                return true;
+            }
         }
     }
     return false;
@@ -83,30 +184,21 @@ bool drain_poll_parents(BlockDriverState *bs)
 
 bool bdrv_drain_poll(BlockDriverState *bs)
 {
-    return __atomic_load_n(&bs->in_flight, __ATOMIC_SEQ_CST) > 0 || drain_poll_parents(bs);
+    g_autoptr(GPtrArray) nodes = g_ptr_array_sized_new(1);
+
+    g_ptr_array_add(nodes, bs);
+    return graph_drain_poll_many(nodes);
 }
 
-static bool drain_busy(void *opaque)
+static bool drain_poll_cb(void *opaque)
 {
     return bdrv_drain_poll(opaque);
-}
-
-void bdrv_drained_begin_no_poll(BlockDriverState *bs)
-{
-    g_assert(qemu_in_main_thread());
-    quiesce(bs);
 }
 
 void bdrv_drained_begin(BlockDriverState *bs)
 {
     bdrv_drained_begin_no_poll(bs);
-    aio_wait_while(drain_busy, bs);
-}
-
-void bdrv_drained_end(BlockDriverState *bs)
-{
-    g_assert(qemu_in_main_thread());
-    unquiesce(bs);
+    aio_wait_while(drain_poll_cb, bs);
 }
 
 void bdrv_drain(BlockDriverState *bs)
@@ -117,47 +209,70 @@ void bdrv_drain(BlockDriverState *bs)
     bdrv_unref(bs);
 }
 
-static bool drain_all_busy(void *opaque)
+void bdrv_dec_in_flight(BlockDriverState *bs)
 {
-    BlockDriverState *bs;
+    uint64_t left = __atomic_sub_fetch(&bs->in_flight, 1, __ATOMIC_SEQ_CST);
 
-    TAILQ_FOREACH(bs, &graph_all_nodes, all_list) {
-        if (bdrv_drain_poll(bs)) {
-            return true;
-        }
+    /* @bs may be gone already: its closing waits for this counter alone. */
+    g_assert(left != UINT64_MAX);
+    if (!left) {
+        aio_wait_kick();
     }
-    return false;
 }
 
-void bdrv_drain_all_begin(void)
-{
-    BlockDriverState *bs;
+/* ---- all nodes ---- */
 
-    g_assert(qemu_in_main_thread());
-    all_count++;                /* nodes made from now on are born quiet */
-    TAILQ_FOREACH(bs, &graph_all_nodes, all_list) {
-        quiesce(bs);
-    }
-    aio_wait_while(drain_all_busy, NULL);
+void graph_drain_init_node(BlockDriverState *bs)
+{
+    bs->quiesce_counter = drain_all_count;
 }
 
-void bdrv_drain_all_end(void)
+void graph_drain_driver_opened(BlockDriverState *bs)
 {
-    BlockDriverState *bs;
-
-    g_assert(qemu_in_main_thread() && all_count > 0);
-    TAILQ_FOREACH(bs, &graph_all_nodes, all_list) {
-        unquiesce(bs);
+    if (bs->quiesce_counter > 0 && bs->drv->drain_begin) {
+        bs->drv->drain_begin(bs);
     }
-    all_count--;
 }
 
 void bdrv_drain_all_end_quiesce(BlockDriverState *bs)
 {
+    g_assert(LIST_EMPTY(&bs->parents));
+    for (int i = 0; i < drain_all_count; i++) {
+        bdrv_drained_end(bs);
+    }
+}
+
+static bool drain_all_poll(void *opaque)
+{
+    g_autoptr(GPtrArray) nodes = g_ptr_array_new();
+    BlockDriverState *bs = NULL;
+
+    while ((bs = bdrv_next_all_states(bs))) {
+        g_ptr_array_add(nodes, bs);
+    }
+    return graph_drain_poll_many(nodes);
+}
+
+void bdrv_drain_all_begin(void)
+{
+    BlockDriverState *bs = NULL;
+
     g_assert(qemu_in_main_thread());
-    g_assert(bs->quiesce_counter >= (int)all_count);
-    for (unsigned i = 0; i < all_count; i++) {
-        unquiesce(bs);
+    drain_all_count++;
+    while ((bs = bdrv_next_all_states(bs))) {
+        bdrv_drained_begin_no_poll(bs);
+    }
+    aio_wait_while(drain_all_poll, NULL);
+}
+
+void bdrv_drain_all_end(void)
+{
+    BlockDriverState *bs = NULL;
+
+    g_assert(drain_all_count > 0);
+    drain_all_count--;
+    while ((bs = bdrv_next_all_states(bs))) {
+        bdrv_drained_end(bs);
     }
 }
 
@@ -166,69 +281,3 @@ void bdrv_drain_all(void)
     bdrv_drain_all_begin();
     bdrv_drain_all_end();
 }
-
-void bdrv_dec_in_flight(BlockDriverState *bs)
-{
-    /* `bs` may be freed by the main thread as soon as the count is down. */
-    __atomic_sub_fetch(&bs->in_flight, 1, __ATOMIC_SEQ_CST);
-    aio_wait_kick();
-}
-
-/* ---- a node as a parent ---- */
-
-static char *bds_parent_desc(BdrvChild *c)
-{
-    BlockDriverState *bs = c->opaque;
-
-    return g_strdup_printf("node '%s'", bs->node_name);
-}
-
-static void bds_drained_begin(BdrvChild *c)
-{
-    quiesce(c->opaque);
-}
-
-static bool bds_drained_poll(BdrvChild *c)
-{
-    return bdrv_drain_poll(c->opaque);
-}
-
-static void bds_drained_end(BdrvChild *c)
-{
-    unquiesce(c->opaque);
-}
-
-static void bds_attach(BdrvChild *c)
-{
-    BlockDriverState *bs = c->opaque;
-
-    LIST_INSERT_HEAD(&bs->children, c, next);
-    if (!strcmp(c->name, "backing")) {
-        bs->backing = c;
-    } else if (!strcmp(c->name, "file")) {
-        bs->file = c;
-    }
-}
-
-static void bds_detach(BdrvChild *c)
-{
-    BlockDriverState *bs = c->opaque;
-
-    LIST_REMOVE(c, next);
-    if (bs->backing == c) {
-        bs->backing = NULL;
-    }
-    if (bs->file == c) {
-        bs->file = NULL;
-    }
-}
-
-const BdrvChildClass child_of_bds = {
-    .parent_is_bds   = true,
-    .get_parent_desc = bds_parent_desc,
-    .attach          = bds_attach,
-    .detach          = bds_detach,
-    .drained_begin   = bds_drained_begin,
-    .drained_poll    = bds_drained_poll,
-    .drained_end     = bds_drained_end,
-};

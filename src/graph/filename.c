@@ -1,94 +1,198 @@
 /* SPDX-License-Identifier: MIT */
-/* filename.c: what a node is called for people: a plain file name where that opens the same,
- * else json:{...} with its options.
+/* filename.c: what a node is called for people.
+ *
+ * A plain file name where opening that name gives the same contents, else json:{...} with
+ * all options that decide about the contents. Three things are kept up to date in a node:
+ *
+ *   exact_filename   the plain name, or ""
+ *   full_options     the options, those of the children within (shared, not copied: in a
+ *                    chain each node adds one level to the next one's)
+ *   filename         what is shown
+ *
+ * Runs on: the main thread.  Suspends: never.
  */
-#include "graph/graph_private.h"
+#include "base/osdep.h"
 #include "graph/filename.h"
+#include "graph/graph_private.h"
 
-/* Options that say how, not what: they do not belong into a name. */
-static const char *const generic[] = {
-    "node-name", "discard", "cache", "read-only", "auto-read-only", "force-share", "detect-zeroes",
-    "latency-ns", "aio", "locking", "lazy-refcounts", "pass-discard-request", "pass-discard-snapshot",
-    "pass-discard-other", "cache-size", "l2-cache-size", "l2-cache-entry-size", "refcount-cache-size",
+/* Options that say how, not what. */
+static const char *const weak_options[] = {
+    /* of every node */
+    "driver", "node-name", "discard", "cache", "read-only", "auto-read-only", "force-share",
+    "detect-zeroes",
+    /* of drivers */
+    "aio", "locking", "latency-ns",
+    "lazy-refcounts", "pass-discard-request", "pass-discard-snapshot", "pass-discard-other",
+    "discard-no-unref", "overlap-check", "cache-size", "l2-cache-size", "l2-cache-entry-size",
+    "refcount-cache-size", "cache-clean-interval",
 };
 
-static QDict *full_options(BlockDriverState *bs)
+static bool is_weak(const char *key)
 {
-    QDict *d = qdict_new();
-    json_object *o = bs->options;
+    for (size_t i = 0; i < G_N_ELEMENTS(weak_options); i++) {
+        if (!strcmp(key, weak_options[i])) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static BdrvChild *child_by_name(BlockDriverState *bs, const char *name)
+{
     BdrvChild *c;
 
-    qdict_put_str(d, "driver", bs->drv->format_name);
-    if (o) {
-        json_object_object_foreach(o, key, value) {
-            bool skip = !strcmp(key, "driver");
-
-            for (size_t i = 0; i < G_N_ELEMENTS(generic); i++) {
-                skip |= !strcmp(key, generic[i]);
-            }
-            LIST_FOREACH(c, &bs->children, next) {
-                skip |= !strcmp(key, c->name);
-            }
-            if (!skip) {
-                qdict_put_obj(d, key, json_object_get(value));
-            }
-        }
-    }
     LIST_FOREACH(c, &bs->children, next) {
-        bool from_header = (c->role & BDRV_CHILD_COW) && !(o && qdict_haskey(o, c->name));
-
-        if (!from_header && c->bs->drv) {
-            qdict_put_obj(d, c->name, full_options(c->bs));
+        if (!strcmp(c->name, name)) {
+            return c;
         }
     }
-    return d;
+    return NULL;
+}
+
+/* Is the backing node another one than opening the image by its name would give? */
+static bool backing_is_overridden(BlockDriverState *bs)
+{
+    bool in_header = bs->backing_file && *bs->backing_file;
+
+    if (!bs->drv->supports_backing) {
+        return false;
+    }
+    if (qdict_haskey(bs->options, "backing")) {
+        return qdict_get(bs->options, "backing") || in_header;
+    }
+    if (!bs->backing) {
+        /* Was there ever a look at what the header names? (Not while the node is being
+         * opened, nor where its chain was left closed.) */
+        return in_header && bs->auto_backing_file;
+    }
+    return !in_header || g_strcmp0(bs->auto_backing_file, bs->backing->bs->filename);
+}
+
+typedef struct OwnOptions {
+    BlockDriverState *bs;
+    QDict *out;
+    bool any;
+} OwnOptions;
+
+static void add_own_option(const char *key, QDict *value, void *opaque)
+{
+    OwnOptions *own = opaque;
+
+    if (!is_weak(key) && !child_by_name(own->bs, key) && strcmp(key, "backing") && strcmp(key, "file")) {
+        qdict_put_obj(own->out, key, qdict_ref(value));
+        own->any = true;
+    }
+}
+
+/* *own_options: the driver was told something that a plain name could not say. */
+static QDict *full_options(BlockDriverState *bs, bool *own_options)
+{
+    OwnOptions own = { bs, qdict_new(), false };
+    BdrvChild *c;
+
+    qdict_put_str(own.out, "driver", bs->drv->format_name);
+    qdict_foreach(bs->options, add_own_option, &own);
+    LIST_FOREACH(c, &bs->children, next) {
+        if (c->bs->full_options && (!(c->role & BDRV_CHILD_COW) || backing_is_overridden(bs))) {
+            qdict_put_obj(own.out, c->name, qdict_ref(c->bs->full_options));
+        }
+    }
+    if (!bs->backing && backing_is_overridden(bs)) {
+        qdict_put_null(own.out, "backing");
+    }
+    *own_options = own.any;
+    return own.out;
+}
+
+/* The plain name of a driver that has no opinion of its own. */
+static char *default_exact_filename(BlockDriverState *bs, bool own_options)
+{
+    BlockDriverState *primary = bdrv_primary_bs(bs);
+
+    if (!primary || own_options) {
+        return g_strdup("");
+    }
+    if (bs->drv->kind == BLOCK_DRIVER_FILTER) {
+        /* A job's filter goes by the name of what it stands for; one that a user put
+         * there can only be had by naming it. */
+        return g_strdup(bs->drv->schema_driver == BLOCKDEV_DRIVER__MAX ? primary->exact_filename : "");
+    }
+    /* A name is opened as a format over a protocol. */
+    return g_strdup(primary->drv && primary->drv->kind == BLOCK_DRIVER_PROTOCOL ? primary->exact_filename : "");
+}
+
+static void refresh_exact_filename(BlockDriverState *bs, bool own_options)
+{
+    BlockDriverState *primary = bdrv_primary_bs(bs);
+    bool deep = bs->drv->kind == BLOCK_DRIVER_FORMAT && primary && primary->drv &&
+                primary->drv->kind != BLOCK_DRIVER_PROTOCOL;
+
+    if (bs->drv->refresh_filename && !deep) {
+        bs->drv->refresh_filename(bs);
+    } else {
+        g_free(bs->exact_filename);
+        bs->exact_filename = default_exact_filename(bs, own_options);
+    }
+    if (!bs->exact_filename || backing_is_overridden(bs)) {
+        g_free(bs->exact_filename);
+        bs->exact_filename = g_strdup("");
+    }
+}
+
+static char *shown_filename(BlockDriverState *bs)
+{
+    BlockDriverState *filtered = bdrv_filter_bs(bs);
+    g_autofree char *json = NULL;
+
+    if (*bs->exact_filename) {
+        return g_strdup(bs->exact_filename);
+    }
+    if (filtered && bs->drv->schema_driver == BLOCKDEV_DRIVER__MAX) {
+        return g_strdup(filtered->filename);
+    }
+    json = json_to_str(bs->full_options, false);
+    return g_strconcat("json:", json, NULL);
+}
+
+bool graph_filename_refresh(BlockDriverState *bs)
+{
+    g_autofree char *old_exact = g_strdup(bs->exact_filename);
+    g_autofree char *old_shown = bs->filename;
+    g_autoptr(QDict) old_options = bs->full_options;
+    bool own_options;
+
+    bs->full_options = full_options(bs, &own_options);
+    refresh_exact_filename(bs, own_options);
+    bs->filename = shown_filename(bs);
+    /* Parents look at all three. A chain of plain names stops here at the second look. */
+    return g_strcmp0(old_exact, bs->exact_filename) || g_strcmp0(old_shown, bs->filename) ||
+           !qdict_equal(old_options, bs->full_options);
 }
 
 void bdrv_refresh_filename(BlockDriverState *bs)
 {
-    if (!bs->drv) {
-        return;
+    if (bs->drv && graph_filename_refresh(bs)) {
+        graph_refresh_parents(bs);
     }
-    BlockDriverState *primary = bdrv_primary_bs(bs);
-    bool internal = bs->drv->schema_driver == BLOCKDEV_DRIVER__MAX;
-
-    g_free(bs->exact_filename);
-    bs->exact_filename = NULL;
-    if (bs->drv->refresh_filename) {
-        bs->drv->refresh_filename(bs);
-    } else if (primary) {
-        bs->exact_filename = g_strdup(primary->exact_filename);
-    }
-    g_free(bs->filename);
-    if (internal && primary) {
-        bs->filename = g_strdup(primary->filename);     /* a job's filter has no name of its own */
-        return;
-    }
-    if (bs->exact_filename && *bs->exact_filename) {
-        bs->filename = g_strdup(bs->exact_filename);
-        return;
-    }
-    QDict *d = full_options(bs);
-    g_autofree char *text = json_to_str(d, false);
-
-    qdict_unref(d);
-    bs->filename = g_strconcat("json:", text, NULL);
 }
+
+/* ---- paths ---- */
 
 bool path_has_protocol(const char *path)
 {
-    const char *colon = strchr(path, ':'), *slash = strchr(path, '/');
+    size_t n = strcspn(path, ":/");
 
-    return colon && (!slash || colon < slash);
+    return path[n] == ':';
 }
 
 char *path_combine(const char *base_path, const char *filename)
 {
+    const char *slash;
+
     if (*filename == '/' || path_has_protocol(filename)) {
         return g_strdup(filename);
     }
-    const char *slash = strrchr(base_path, '/');
-
+    slash = strrchr(base_path, '/');
     return slash ? g_strdup_printf("%.*s/%s", (int)(slash - base_path), base_path, filename)
                  : g_strdup(filename);
 }

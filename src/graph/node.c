@@ -1,296 +1,308 @@
 /* SPDX-License-Identifier: MIT */
-/* node.c: nodes: making, naming, finding, closing.
+/* node.c: the life of a node: creation, name, references, closing.
+ *
+ * A node lives from graph_node_new() until its last reference is dropped. Each edge
+ * to it holds one reference, so a node that closes has no parents. Closing flushes,
+ * lets the driver close, then gives the children up, which may close them in turn.
+ *
+ * Runs on: the main thread.  Suspends: dropping the last reference.
  */
-#include "graph/graph_private.h"
-#include "base/str.h"
+#include "base/osdep.h"
 #include "aio/host.h"
+#include "base/str.h"
+#include "graph/graph_private.h"
 
-BdrvList graph_all_nodes = TAILQ_HEAD_INITIALIZER(graph_all_nodes);
-BdrvList graph_named_nodes = TAILQ_HEAD_INITIALIZER(graph_named_nodes);
-BdrvList graph_monitor_nodes = TAILQ_HEAD_INITIALIZER(graph_monitor_nodes);
+static TAILQ_HEAD(, BlockDriverState) named_nodes = TAILQ_HEAD_INITIALIZER(named_nodes);
+static TAILQ_HEAD(, BlockDriverState) all_nodes = TAILQ_HEAD_INITIALIZER(all_nodes);
+static TAILQ_HEAD(, BlockDriverState) monitor_nodes = TAILQ_HEAD_INITIALIZER(monitor_nodes);
+static GHashTable *nodes_by_name;           /* node_name -> node */
+static BlockDriverState *(*device_by_name)(const char *name);
+static const char *(*device_name_of)(const BlockDriverState *bs);
+static void (*close_hooks[4])(BlockDriverState *bs);
 
-/* ---- drivers ---- */
+/* ---- hooks of the layers above ---- */
 
-#define DRIVERS_MAX 32
-static const BlockDriver *drivers[DRIVERS_MAX + 1];
-
-void bdrv_register(const BlockDriver *drv)
+void bdrv_set_device_lookup(BlockDriverState *(*by_name)(const char *name),
+                            const char *(*name_of)(const BlockDriverState *bs))
 {
-    int i = 0;
+    device_by_name = by_name;
+    device_name_of = name_of;
+}
 
-    while (drivers[i]) {
-        if (drivers[i++] == drv) {
+void bdrv_add_close_hook(void (*hook)(BlockDriverState *bs))
+{
+    size_t i = 0;
+
+    while (close_hooks[i]) {
+        if (close_hooks[i] == hook) {
             return;
         }
-    }
-    g_assert(i < DRIVERS_MAX);
-    drivers[i] = drv;
-}
-
-const BlockDriver *bdrv_find_format(const char *format_name)
-{
-    for (int i = 0; drivers[i]; i++) {
-        if (!strcmp(drivers[i]->format_name, format_name)) {
-            return drivers[i];
-        }
-    }
-    return NULL;
-}
-
-const BlockDriver *bdrv_next_driver(const BlockDriver *drv)
-{
-    int i = 0;
-
-    while (drv && drivers[i] && drivers[i] != drv) {
         i++;
+        g_assert(i < G_N_ELEMENTS(close_hooks));
     }
-    return drv ? drivers[i + 1] : drivers[0];
+    close_hooks[i] = hook;
 }
 
-/* ---- making ---- */
+static void run_close_hooks(BlockDriverState *bs)
+{
+    for (size_t i = 0; i < G_N_ELEMENTS(close_hooks) && close_hooks[i]; i++) {
+        close_hooks[i](bs);
+    }
+}
 
-BlockDriverState *node_new(void)
+/* ---- creation ---- */
+
+BlockDriverState *graph_node_new(void)
 {
     BlockDriverState *bs = g_new0(BlockDriverState, 1);
 
     g_assert(qemu_in_main_thread());
     bs->refcnt = 1;
     bs->read_only = true;
-    bs->bl.request_alignment = 1;
+    bs->cumulative_shared = BLK_PERM_ALL;
     bs->aio_context = qemu_get_aio_context();
+    bs->filename = g_strdup("");
+    bs->exact_filename = g_strdup("");
     LIST_INIT(&bs->children);
     LIST_INIT(&bs->parents);
     LIST_INIT(&bs->aio_notifiers);
+    bs->bl.request_alignment = 1;
     bdrv_io_init(bs);
-    bs->quiesce_counter = drain_all_count();
-    TAILQ_INSERT_TAIL(&graph_all_nodes, bs, all_list);
+    graph_drain_init_node(bs);
+    TAILQ_INSERT_TAIL(&all_nodes, bs, all_list);
     return bs;
 }
 
-/* Nodes are listed in the order in which they are complete: children before parents. */
-void node_opened(BlockDriverState *bs)
+void graph_node_set_driver(BlockDriverState *bs, const BlockDriver *drv)
 {
-    TAILQ_REMOVE(&graph_all_nodes, bs, all_list);
-    TAILQ_INSERT_TAIL(&graph_all_nodes, bs, all_list);
-    TAILQ_REMOVE(&graph_named_nodes, bs, node_list);
-    TAILQ_INSERT_HEAD(&graph_named_nodes, bs, node_list);
+    g_assert(!bs->drv);
+    bs->drv = drv;
+    bs->opaque = g_malloc0(MAX(drv->instance_size, 1));
+    bs->supported_write_flags = drv->supported_write_flags;
+    bs->supported_zero_flags = drv->supported_zero_flags;
 }
 
-int node_set_name(BlockDriverState *bs, const char *name, Error **errp)
+static void generate_name(char *buf, size_t size)
 {
-    static unsigned counter = 100;
-    g_autofree char *generated = NULL;
+    static unsigned counter;
+    uint8_t noise;
 
-    if (!name) {
-        /* A prefix that no user may choose; the number grows, unpredictably as the peer's, so
-         * that nobody relies on it. */
-        uint8_t step;
+    /* No user can choose a name that begins like this. As the peer's, the number cannot be
+     * foretold, so that nobody comes to rely on it. */
+    host_ops->random_bytes(&noise, 1);
+    snprintf(buf, size, "#block%u%02u", counter++, noise % 100);
+}
 
-        host_ops->random_bytes(&step, 1);
-        counter += 1 + step % 9;
-        name = generated = g_strdup_printf("#block%u", counter);
-    } else if (!id_wellformed(name)) {
+static int check_name(const char *name, Error **errp)
+{
+    if (!id_wellformed(name)) {
         error_setg(errp, "Invalid node-name: '%s'", name);
         return -EINVAL;
-    } else if (strlen(name) >= sizeof(bs->node_name)) {
-        error_setg(errp, "Node name too long");
+    }
+    if (device_by_name && device_by_name(name)) {
+        error_setg(errp, "node-name=%s is conflicting with a device id", name);
         return -EINVAL;
-    } else if (bdrv_find_node(name)) {
+    }
+    if (bdrv_find_node(name)) {
         error_setg(errp, "Duplicate nodes with node-name='%s'", name);
         return -EINVAL;
     }
-    g_strlcpy(bs->node_name, name, sizeof(bs->node_name));
-    TAILQ_INSERT_HEAD(&graph_named_nodes, bs, node_list);
+    if (strlen(name) >= sizeof(((BlockDriverState *)0)->node_name)) {
+        error_setg(errp, "Node name too long");
+        return -EINVAL;
+    }
     return 0;
 }
 
-typedef struct OpenDriverCall {
-    BlockDriverState *bs;
-    int flags, ret;
-    Error **errp;
-} OpenDriverCall;
-
-static void coroutine_fn open_driver_co(void *opaque)
+int graph_node_set_name(BlockDriverState *bs, const char *name, Error **errp)
 {
-    OpenDriverCall *call = opaque;
-    const BlockDriver *drv = call->bs->drv;
+    g_assert(!bs->node_name[0]);
+    if (name) {
+        int ret = check_name(name, errp);
 
-    call->ret = drv->co_open ? drv->co_open(call->bs, NULL, call->flags, call->errp) : 0;
-}
-
-BlockDriverState *bdrv_new_open_driver(const BlockDriver *drv, const char *node_name,
-                                       int flags, Error **errp)
-{
-    BlockDriverState *bs = node_new();
-    OpenDriverCall call = { bs, flags, 0, errp };
-
-    if (node_set_name(bs, node_name, errp) < 0) {
-        bdrv_unref(bs);
-        return NULL;
-    }
-    bs->drv = drv;
-    bs->opaque = g_malloc0(MAX(drv->instance_size, 1));
-    bs->open_flags = flags;
-    bs->read_only = !(flags & BDRV_O_RDWR);
-    bs->supported_write_flags = drv->supported_write_flags;
-    bs->supported_zero_flags = drv->supported_zero_flags;
-    bs->implicit = node_name == NULL;
-    bs->options = qdict_new();
-    qdict_put_str(bs->options, "driver", drv->format_name);
-    aio_co_run(open_driver_co, &call);
-    if (call.ret < 0) {
-        bs->drv = NULL;
-        bdrv_unref(bs);
-        return NULL;
-    }
-    bdrv_refresh_filename(bs);
-    return bs;
-}
-
-/* ---- references and closing ---- */
-
-void bdrv_ref(BlockDriverState *bs)
-{
-    g_assert(qemu_in_main_thread());
-    bs->refcnt++;
-}
-
-static void coroutine_fn close_co(void *opaque)
-{
-    BlockDriverState *bs = opaque;
-
-    bdrv_drained_begin(bs);
-    if (bs->drv) {
-        if (!bs->read_only) {
-            /* Nobody is left to hear of a failure; drivers report what matters. */
-            bdrv_co_flush(bs);
+        if (ret < 0) {
+            return ret;
         }
-        if (bs->drv->co_close) {
-            bs->drv->co_close(bs);
-        }
+        g_strlcpy(bs->node_name, name, sizeof(bs->node_name));
+    } else {
+        generate_name(bs->node_name, sizeof(bs->node_name));
     }
-    bdrv_drained_end(bs);
+    if (!nodes_by_name) {
+        nodes_by_name = g_hash_table_new(g_str_hash, g_str_equal);
+    }
+    g_hash_table_insert(nodes_by_name, bs->node_name, bs);
+    TAILQ_INSERT_HEAD(&named_nodes, bs, node_list);
+    /* Among all nodes too it counts from now: a node's files have their names before it. */
+    TAILQ_REMOVE(&all_nodes, bs, all_list);
+    TAILQ_INSERT_TAIL(&all_nodes, bs, all_list);
+    return 0;
+}
+
+/* ---- closing ---- */
+
+/* From now on nobody finds the node. */
+static void node_unlist(BlockDriverState *bs)
+{
+    if (bs->monitor_owned) {
+        TAILQ_REMOVE(&monitor_nodes, bs, monitor_list);
+        bs->monitor_owned = false;
+    }
+    if (bs->node_name[0]) {
+        g_hash_table_remove(nodes_by_name, bs->node_name);
+        TAILQ_REMOVE(&named_nodes, bs, node_list);
+        bs->node_name[0] = '\0';
+    }
+}
+
+static void node_detach_children(BlockDriverState *bs)
+{
+    while (!LIST_EMPTY(&bs->children)) {
+        bdrv_unref_child(bs, LIST_FIRST(&bs->children));
+    }
 }
 
 static void node_free(BlockDriverState *bs)
 {
-    if (*bs->node_name) {
-        TAILQ_REMOVE(&graph_named_nodes, bs, node_list);
-    }
-    TAILQ_REMOVE(&graph_all_nodes, bs, all_list);
+    bdrv_drain_all_end_quiesce(bs);
+    TAILQ_REMOVE(&all_nodes, bs, all_list);
+    g_assert(bs->refcnt == 0 && LIST_EMPTY(&bs->parents));
+    g_assert(bs->quiesce_counter == 0 && bs->in_flight == 0);
+    g_assert(LIST_EMPTY(&bs->aio_notifiers) && LIST_EMPTY(&bs->dirty_bitmaps));
     bdrv_io_destroy(bs);
-    g_free(bs->opaque);
     g_free(bs->filename);
     g_free(bs->exact_filename);
     g_free(bs->backing_file);
     g_free(bs->backing_format);
     g_free(bs->auto_backing_file);
     qdict_unref(bs->options);
+    qdict_unref(bs->full_options);
     g_free(bs);
+}
+
+/* The driver's state goes with drv, so that nothing can call it any more. */
+static void node_drop_driver(BlockDriverState *bs)
+{
+    bs->drv = NULL;
+    g_free(bs->opaque);
+    bs->opaque = NULL;
+}
+
+static void coroutine_fn node_co_close(BlockDriverState *bs)
+{
+    /* The edits below take and drop references of their own: this one is for them. */
+    bs->refcnt = 1;
+    bdrv_drained_begin(bs);
+    if (bs->opened) {
+        if (!bs->read_only) {
+            bdrv_co_flush(bs);  /* nobody is left to tell of an error */
+        }
+        if (bs->drv->co_close) {
+            bs->drv->co_close(bs);
+        }
+    }
+    bs->opened = false;
+    run_close_hooks(bs);
+    node_detach_children(bs);
+    node_drop_driver(bs);
+    bdrv_drained_end(bs);
+    bs->refcnt = 0;
+    node_free(bs);
+}
+
+/* Closing a node gives its children up, whose last reference that may be, and so on
+ * down a long chain: they are closed one after the other in a loop, not by recursion. */
+typedef struct Closer {
+    Coroutine *co;
+    GQueue nodes;               /* BlockDriverState, last reference gone */
+    LIST_ENTRY(Closer) link;
+} Closer;
+
+static LIST_HEAD(, Closer) closers = LIST_HEAD_INITIALIZER(closers);
+
+static void coroutine_fn closer_co_run(void *opaque)
+{
+    Closer closer = { .co = qemu_coroutine_self(), .nodes = G_QUEUE_INIT };
+    BlockDriverState *bs = opaque;
+
+    LIST_INSERT_HEAD(&closers, &closer, link);
+    do {
+        node_co_close(bs);
+    } while ((bs = g_queue_pop_head(&closer.nodes)));
+    LIST_REMOVE(&closer, link);
+}
+
+static void node_last_reference_gone(BlockDriverState *bs)
+{
+    Closer *closer;
+
+    g_assert(!bs->closing && LIST_EMPTY(&bs->parents));
+    bs->closing = true;
+    node_unlist(bs);
+    LIST_FOREACH(closer, &closers, link) {
+        if (closer->co == qemu_coroutine_self()) {
+            g_queue_push_tail(&closer->nodes, bs);
+            return;
+        }
+    }
+    aio_co_run(closer_co_run, bs);
+}
+
+void bdrv_ref(BlockDriverState *bs)
+{
+    g_assert(qemu_in_main_thread() && bs->refcnt > 0);
+    bs->refcnt++;
 }
 
 void bdrv_unref(BlockDriverState *bs)
 {
-    g_assert(qemu_in_main_thread());
     if (!bs) {
         return;
     }
-    g_assert(bs->refcnt > 0);
-    if (bs->refcnt > 1) {
-        bs->refcnt--;
-        return;
+    g_assert(qemu_in_main_thread() && bs->refcnt > 0);
+    if (--bs->refcnt == 0) {
+        node_last_reference_gone(bs);
     }
-    /* The last reference is held while closing, so that drain may take and drop its own. */
-    g_assert(LIST_EMPTY(&bs->parents));
-    if (drain_all_count()) {
-        bdrv_drain_all_end_quiesce(bs);
-    }
-    aio_co_run(close_co, bs);
-    while (!LIST_EMPTY(&bs->children)) {
-        bdrv_unref_child(bs, LIST_FIRST(&bs->children));
-    }
-    g_assert(LIST_EMPTY(&bs->dirty_bitmaps) && LIST_EMPTY(&bs->aio_notifiers));
-    g_assert(bs->quiesce_counter == 0 && bs->in_flight == 0);
-    node_free(bs);
-}
-
-void bdrv_set_monitor_owned(BlockDriverState *bs)
-{
-    g_assert(!bs->monitor_owned);
-    bs->monitor_owned = true;
-    TAILQ_INSERT_TAIL(&graph_monitor_nodes, bs, monitor_list);
-}
-
-void blockdev_close_all_bdrv_states(void)
-{
-    BlockDriverState *bs, *next;
-
-    g_assert(qemu_in_main_thread());
-    TAILQ_FOREACH_SAFE(bs, &graph_monitor_nodes, monitor_list, next) {
-        TAILQ_REMOVE(&graph_monitor_nodes, bs, monitor_list);
-        bs->monitor_owned = false;
-        bdrv_unref(bs);
-    }
-}
-
-void bdrv_release_monitor(BlockDriverState *bs)
-{
-    g_assert(bs->monitor_owned);
-    TAILQ_REMOVE(&graph_monitor_nodes, bs, monitor_list);
-    bs->monitor_owned = false;
-    bdrv_unref(bs);
 }
 
 /* ---- finding ---- */
 
 BlockDriverState *bdrv_find_node(const char *node_name)
 {
-    BlockDriverState *bs;
-
-    TAILQ_FOREACH(bs, &graph_named_nodes, node_list) {
-        if (!strcmp(bs->node_name, node_name)) {
-            return bs;
-        }
-    }
-    return NULL;
-}
-
-static BlockDriverState *(*find_device)(const char *name);
-static const char *(*device_of)(const BlockDriverState *bs);
-
-void bdrv_set_device_lookup(BlockDriverState *(*by_name)(const char *), const char *(*name_of)(const BlockDriverState *))
-{
-    find_device = by_name;
-    device_of = name_of;
+    g_assert(qemu_in_main_thread());
+    return nodes_by_name && node_name ? g_hash_table_lookup(nodes_by_name, node_name) : NULL;
 }
 
 BlockDriverState *bdrv_lookup_bs(const char *device, const char *node_name, Error **errp)
 {
-    BlockDriverState *bs = device && find_device ? find_device(device) : NULL;
+    BlockDriverState *bs = NULL;
 
-    if (!bs && node_name) {
-        bs = bdrv_find_node(node_name);
+    if (device && device_by_name) {
+        bs = device_by_name(device);
+        if (bs) {
+            return bs;
+        }
     }
+    bs = bdrv_find_node(node_name);
     if (!bs) {
-        error_setg(errp, "Cannot find device='%s' nor node-name='%s'", device ? device : "",
-                   node_name ? node_name : "");
+        error_setg(errp, "Cannot find device='%s' nor node-name='%s'",
+                   device ? device : "", node_name ? node_name : "");
     }
     return bs;
 }
 
 BlockDriverState *bdrv_next_node(BlockDriverState *bs)
 {
-    return bs ? TAILQ_NEXT(bs, node_list) : TAILQ_FIRST(&graph_named_nodes);
+    return bs ? TAILQ_NEXT(bs, node_list) : TAILQ_FIRST(&named_nodes);
 }
 
 BlockDriverState *bdrv_next_all_states(BlockDriverState *bs)
 {
-    return bs ? TAILQ_NEXT(bs, all_list) : TAILQ_FIRST(&graph_all_nodes);
+    return bs ? TAILQ_NEXT(bs, all_list) : TAILQ_FIRST(&all_nodes);
 }
 
 BlockDriverState *bdrv_next_monitor_owned(BlockDriverState *bs)
 {
-    return bs ? TAILQ_NEXT(bs, monitor_list) : TAILQ_FIRST(&graph_monitor_nodes);
+    return bs ? TAILQ_NEXT(bs, monitor_list) : TAILQ_FIRST(&monitor_nodes);
 }
 
 const char *bdrv_get_node_name(const BlockDriverState *bs)
@@ -300,9 +312,21 @@ const char *bdrv_get_node_name(const BlockDriverState *bs)
 
 const char *bdrv_get_device_name(const BlockDriverState *bs)
 {
-    const char *name = device_of ? device_of(bs) : NULL;
+    const char *name = device_name_of ? device_name_of(bs) : NULL;
+    BdrvChild *c;
 
-    return name ? name : "";
+    if (name && *name) {
+        return name;
+    }
+    /* A job's hidden filter must not take the name away from the node below. */
+    LIST_FOREACH(c, &bs->parents, next_parent) {
+        BlockDriverState *parent = bdrv_child_parent_bs(c);
+
+        if (parent && parent->implicit && (c->role & BDRV_CHILD_FILTERED)) {
+            return bdrv_get_device_name(parent);
+        }
+    }
+    return "";
 }
 
 const char *bdrv_get_device_or_node_name(const BlockDriverState *bs)
@@ -312,130 +336,29 @@ const char *bdrv_get_device_or_node_name(const BlockDriverState *bs)
     return *name ? name : bs->node_name;
 }
 
-BlockDriverState *bdrv_filter_bs(BlockDriverState *bs)
-{
-    BdrvChild *c;
+/* ---- references held by the control interface ---- */
 
-    if (!bs || !bs->drv || bs->drv->kind != BLOCK_DRIVER_FILTER) {
-        return NULL;
+void bdrv_set_monitor_owned(BlockDriverState *bs)
+{
+    g_assert(qemu_in_main_thread() && !bs->monitor_owned);
+    bs->monitor_owned = true;
+    TAILQ_INSERT_TAIL(&monitor_nodes, bs, monitor_list);
+}
+
+void bdrv_release_monitor(BlockDriverState *bs)
+{
+    g_assert(qemu_in_main_thread() && bs->monitor_owned);
+    bs->monitor_owned = false;
+    TAILQ_REMOVE(&monitor_nodes, bs, monitor_list);
+    bdrv_unref(bs);
+}
+
+void blockdev_close_all_bdrv_states(void)
+{
+    BlockDriverState *bs;
+
+    /* Closing suspends: look for the first one again each time. */
+    while ((bs = bdrv_next_monitor_owned(NULL))) {
+        bdrv_release_monitor(bs);
     }
-    LIST_FOREACH(c, &bs->children, next) {
-        if (c->role & BDRV_CHILD_FILTERED) {
-            return c->bs;
-        }
-    }
-    return NULL;
-}
-
-BlockDriverState *bdrv_cow_bs(BlockDriverState *bs)
-{
-    return bs && bs->backing && (bs->backing->role & BDRV_CHILD_COW) ? bs->backing->bs : NULL;
-}
-
-BlockDriverState *bdrv_filter_or_cow_bs(BlockDriverState *bs)
-{
-    BlockDriverState *f = bdrv_filter_bs(bs);
-
-    return f ? f : bdrv_cow_bs(bs);
-}
-
-BlockDriverState *bdrv_primary_bs(BlockDriverState *bs)
-{
-    BdrvChild *c;
-
-    LIST_FOREACH(c, &bs->children, next) {
-        if (c->role & BDRV_CHILD_PRIMARY) {
-            return c->bs;
-        }
-    }
-    return NULL;
-}
-
-BlockDriverState *bdrv_skip_filters(BlockDriverState *bs)
-{
-    while (bs && bdrv_filter_bs(bs)) {
-        bs = bdrv_filter_bs(bs);
-    }
-    return bs;
-}
-
-BlockDriverState *bdrv_skip_implicit_filters(BlockDriverState *bs)
-{
-    while (bs && bs->implicit && bdrv_filter_bs(bs)) {
-        bs = bdrv_filter_bs(bs);
-    }
-    return bs;
-}
-
-BlockDriverState *bdrv_backing_chain_next(BlockDriverState *bs)
-{
-    return bdrv_skip_filters(bdrv_cow_bs(bdrv_skip_filters(bs)));
-}
-
-bool bdrv_chain_contains(BlockDriverState *top, BlockDriverState *base)
-{
-    while (top && top != base) {
-        top = bdrv_filter_or_cow_bs(top);
-    }
-    return top != NULL;
-}
-
-bool bdrv_is_read_only(const BlockDriverState *bs)
-{
-    return bs->read_only;
-}
-
-bool bdrv_is_inserted(BlockDriverState *bs)
-{
-    return bs && bs->drv;
-}
-
-int bdrv_get_info(BlockDriverState *bs, BlockDriverInfo *info)
-{
-    memset(info, 0, sizeof(*info));
-    if (!bs->drv) {
-        return -ENOMEDIUM;
-    }
-    if (bs->drv->get_info) {
-        return bs->drv->get_info(bs, info);
-    }
-    return bdrv_filter_bs(bs) ? bdrv_get_info(bdrv_filter_bs(bs), info) : -ENOTSUP;
-}
-
-void bdrv_refresh_limits(BlockDriverState *bs)
-{
-    BlockLimits bl = { .request_alignment = 1, .min_mem_alignment = 1, .opt_mem_alignment = 512 };
-    BdrvChild *c;
-
-    if (!bs->drv) {
-        return;
-    }
-    LIST_FOREACH(c, &bs->children, next) {
-        const BlockLimits *cl = &c->bs->bl;
-
-        if (c->role & (BDRV_CHILD_DATA | BDRV_CHILD_FILTERED | BDRV_CHILD_COW)) {
-            bl.min_mem_alignment = MAX(bl.min_mem_alignment, cl->min_mem_alignment);
-            bl.opt_mem_alignment = MAX(bl.opt_mem_alignment, cl->opt_mem_alignment);
-        }
-        if (c->role & BDRV_CHILD_FILTERED) {
-            bl = *cl;
-        } else if (c->role & BDRV_CHILD_DATA) {
-            bl.opt_transfer = MAX(bl.opt_transfer, cl->opt_transfer);
-        }
-    }
-    if (bs->drv->refresh_limits) {
-        bs->drv->refresh_limits(bs, &bl);
-    }
-    g_assert(is_power_of_2(bl.request_alignment));
-    bs->bl = bl;
-}
-
-void bdrv_set_backing_hint(BlockDriverState *bs, const char *file, const char *fmt)
-{
-    char *f = g_strdup(file), *t = g_strdup(fmt);
-
-    g_free(bs->backing_file);
-    g_free(bs->backing_format);
-    bs->backing_file = f;
-    bs->backing_format = t;
 }

@@ -6,8 +6,8 @@
 #include "block/block.h"
 
 /* The surest driver for these bytes; raw when nobody else is sure. Any thread. */
-const BlockDriver *probe_buffer(const uint8_t *buf, size_t len, const char *filename);
-/* The same for an open node. NULL and *errp when it cannot be read. Coroutine, main thread. */
-const BlockDriver *coroutine_fn probe_co_node(BlockDriverState *bs, Error **errp);
+const BlockDriver *graph_probe_buffer(const uint8_t *buf, size_t len, const char *filename);
+/* The same for an open node. NULL and *errp when it cannot be read. Main thread. */
+const BlockDriver *coroutine_fn graph_co_probe(BlockDriverState *bs, Error **errp);
 
 #endif

@@ -3,47 +3,53 @@
 #include "base/osdep.h"
 #include "graph/transaction.h"
 
-typedef struct Step {
+typedef struct TransactionStep {
     const TransactionActionDrv *drv;
     void *opaque;
-    struct Step *next;
-} Step;
+} TransactionStep;
 
 struct Transaction {
-    Step *steps;                /* newest first */
+    GArray *steps;      /* TransactionStep, in order of registration */
 };
 
 Transaction *tran_new(void)
 {
-    return g_new0(Transaction, 1);
+    Transaction *tran = g_new(Transaction, 1);
+
+    tran->steps = g_array_new(FALSE, FALSE, sizeof(TransactionStep));
+    return tran;
 }
 
 void tran_add(Transaction *tran, const TransactionActionDrv *drv, void *opaque)
 {
-    Step *s = g_new0(Step, 1);
+    TransactionStep step = { drv, opaque };
 
-    *s = (Step) { drv, opaque, tran->steps };
-    tran->steps = s;
+    g_array_append_val(tran->steps, step);
 }
 
 static void tran_end(Transaction *tran, bool commit)
 {
-    for (Step *s = tran->steps; s; s = s->next) {
-        void (*f)(void *) = commit ? s->drv->commit : s->drv->abort;
+    /* By index each time: an action may register no further step, but must not be
+     * able to pull the array away under us either. */
+    guint n = tran->steps->len;
 
-        if (f) {
-            f(s->opaque);
+    for (guint i = n; i-- > 0;) {
+        TransactionStep *step = &g_array_index(tran->steps, TransactionStep, i);
+        void (*action)(void *) = commit ? step->drv->commit : step->drv->abort;
+
+        if (action) {
+            action(step->opaque);
         }
     }
-    while (tran->steps) {
-        Step *s = tran->steps;
+    g_assert(tran->steps->len == n);
+    for (guint i = n; i-- > 0;) {
+        TransactionStep *step = &g_array_index(tran->steps, TransactionStep, i);
 
-        tran->steps = s->next;
-        if (s->drv->clean) {
-            s->drv->clean(s->opaque);
+        if (step->drv->clean) {
+            step->drv->clean(step->opaque);
         }
-        g_free(s);
     }
+    g_array_free(tran->steps, TRUE);
     g_free(tran);
 }
 
@@ -55,4 +61,9 @@ void tran_commit(Transaction *tran)
 void tran_abort(Transaction *tran)
 {
     tran_end(tran, false);
+}
+
+void tran_finalize(Transaction *tran, int ret)
+{
+    tran_end(tran, ret >= 0);
 }

@@ -1,15 +1,23 @@
 /* SPDX-License-Identifier: MIT */
-/* transaction.h: several steps that are done together or not at all.
+/* transaction.h: several steps that take effect together or not at all.
  *
- * Each step, once done, registers how to take it back (abort), what makes it final (commit)
- * and what to free either way (clean). tran_commit runs the commits, tran_abort the aborts,
- * both in reverse order; then the cleans. Main thread. NULL: nothing to do.
+ * Each step is carried out at once and registers how to make it final (commit), how
+ * to undo it (abort), and what to free in either case (clean). The end runs these
+ * in reverse order of registration, all commits or all aborts first, then all cleans.
+ *
+ * Use:      Transaction *tran = tran_new();
+ *           ret = step_one(..., tran, errp); if (!ret) { ret = step_two(..., tran, errp); }
+ *           tran_finalize(tran, ret);
+ * Runs on:  the main thread. Suspends: never by itself; a commit or clean may, where
+ *           its owner runs the transaction in a coroutine.
+ * Fails:    never: what can fail belongs before the registration.
  */
 #ifndef LIVEBLK_GRAPH_TRANSACTION_H
 #define LIVEBLK_GRAPH_TRANSACTION_H
 
-#include "block/block-common.h"
+typedef struct Transaction Transaction;
 
+/* NULL: nothing to do. */
 typedef struct TransactionActionDrv {
     void (*abort)(void *opaque);
     void (*commit)(void *opaque);
@@ -17,16 +25,12 @@ typedef struct TransactionActionDrv {
 } TransactionActionDrv;
 
 Transaction *tran_new(void);
+/* Register @drv (static) with @opaque for the step just done. */
 void tran_add(Transaction *tran, const TransactionActionDrv *drv, void *opaque);
+/* Both free @tran. */
 void tran_commit(Transaction *tran);
 void tran_abort(Transaction *tran);
-/* Commit when @ret >= 0, else abort. */
-static inline void tran_finalize(Transaction *tran, int ret)
-{
-    if (ret < 0) {
-        tran_abort(tran);
-    } else {
-        tran_commit(tran);
-    }
-}
+/* Abort if @ret is negative, else commit. */
+void tran_finalize(Transaction *tran, int ret);
+
 #endif
