@@ -47,7 +47,7 @@ static int coroutine_fn null_co_open(BlockDriverState *bs, const BlockdevOptions
     s->read_zeroes = o->has_read_zeroes && o->read_zeroes;
     bs->supported_write_flags = bs->drv->supported_write_flags;
     bs->supported_zero_flags = bs->drv->supported_zero_flags;
-    s->plain = !o->has_size && !o->has_latency_ns && !o->has_read_zeroes;
+    s->plain = !o->has_size && !o->has_read_zeroes;     /* latency is not contents */
     return 0;
 }
 
