@@ -245,8 +245,6 @@ static BlockDriverState *coroutine_fn open_node(const OpenRequest *req, Error **
     graph_node_set_driver(bs, drv);
     bs->open_flags = flags;
     bs->read_only = !(flags & BDRV_O_RDWR);
-    bs->supported_write_flags = drv->supported_write_flags;
-    bs->supported_zero_flags = drv->supported_zero_flags;
     bs->force_share = flags & BDRV_O_FORCE_SHARE;
     bs->probed = req->probed;
     bs->inherits_options = req->inline_child;
@@ -392,7 +390,11 @@ static int coroutine_fn open_chain(BlockDriverState *top, Error **errp)
     g_ptr_array_add(chain, top);
     while (ret >= 0 && more && (ret = open_backing(bs, &bs, &more, errp)) > 0) {
         ret = more ? check_chain(chain, bs, errp) : 0;
-        g_ptr_array_add(chain, bs);
+        if (ret < 0) {
+            bdrv_unref(bs);
+        } else {
+            g_ptr_array_add(chain, bs);
+        }
     }
     if (ret < 0) {
         /* Each layer says so, as if it had been opened by the one above. */
