@@ -92,7 +92,10 @@ int64_t aio_next_timer_ns(AioContext *ctx)
     if (!ctx->heap_len) {
         return -1;
     }
-    return MAX(ctx->heap[0]->expire_ns - qemu_clock_get_ns(QEMU_CLOCK_VIRTUAL), 0);
+    /* Into a variable: MAX evaluates twice, and time passes between. */
+    int64_t left_ns = ctx->heap[0]->expire_ns - qemu_clock_get_ns(QEMU_CLOCK_VIRTUAL);
+
+    return MAX(left_ns, 0);
 }
 
 bool aio_run_timers(AioContext *ctx)
