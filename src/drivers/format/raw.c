@@ -191,6 +191,12 @@ static int coroutine_fn raw_co_pwritev_guarded(BlockDriverState *bs, int64_t off
 
 /* ---- requests ---- */
 
+/* A window does not grow by being written behind its end. */
+static inline bool raw_is_outside(const RawState *s, int64_t offset, int64_t bytes)
+{
+    return unlikely(s->has_size) && offset > s->size_bytes - bytes;
+}
+
 static int coroutine_fn raw_co_preadv(BlockDriverState *bs, int64_t offset, int64_t bytes,
                                       QEMUIOVector *qiov, size_t qiov_offset,
                                       BdrvRequestFlags flags)
@@ -201,21 +207,13 @@ static int coroutine_fn raw_co_preadv(BlockDriverState *bs, int64_t offset, int6
                                flags);
 }
 
-/* A window of a fixed size does not grow with what is written, as other nodes may do. */
-static bool raw_is_outside(BlockDriverState *bs, int64_t offset, int64_t bytes)
-{
-    RawState *s = bs->opaque;
-
-    return s->has_size && offset > s->size_bytes - bytes;
-}
-
 static int coroutine_fn raw_co_pwritev(BlockDriverState *bs, int64_t offset, int64_t bytes,
                                        QEMUIOVector *qiov, size_t qiov_offset,
                                        BdrvRequestFlags flags)
 {
     RawState *s = bs->opaque;
 
-    if (unlikely(raw_is_outside(bs, offset, bytes))) {
+    if (raw_is_outside(s, offset, bytes)) {
         return -ENOSPC;
     }
     if (unlikely(bs->probed && offset < PROBE_BYTES && bytes)) {
@@ -230,7 +228,7 @@ static int coroutine_fn raw_co_pwrite_zeroes(BlockDriverState *bs, int64_t offse
 {
     RawState *s = bs->opaque;
 
-    if (unlikely(raw_is_outside(bs, offset, bytes))) {
+    if (raw_is_outside(s, offset, bytes)) {
         return -ENOSPC;
     }
     return bdrv_co_pwrite_zeroes(bs->file, offset + s->offset_bytes, bytes, flags);
@@ -240,6 +238,9 @@ static int coroutine_fn raw_co_pdiscard(BlockDriverState *bs, int64_t offset, in
 {
     RawState *s = bs->opaque;
 
+    if (raw_is_outside(s, offset, bytes)) {
+        return -ENOSPC;
+    }
     return bdrv_co_pdiscard(bs->file, offset + s->offset_bytes, bytes);
 }
 
@@ -265,7 +266,8 @@ static void raw_refresh_limits(BlockDriverState *bs, BlockLimits *bl)
 static void raw_refresh_filename(BlockDriverState *bs)
 {
     RawState *s = bs->opaque;
-    bool plain = !s->offset_bytes && !s->has_size;
+    bool plain = !s->offset_bytes && !s->has_size &&
+                 bs->file->bs->drv->kind == BLOCK_DRIVER_PROTOCOL;
 
     g_free(bs->exact_filename);
     bs->exact_filename = g_strdup(plain && bs->file->bs->exact_filename

@@ -360,6 +360,7 @@ int coroutine_fn qcow2_co_commit_locked(BlockDriverState *bs, bool durable)
     if (!ret) {
         commit_co_free(bs);
     }
+    qcow2_co_note_damage(bs);
     return ret;
 }
 

@@ -7,6 +7,7 @@
  * somebody else.
  */
 #include "drivers/format/qcow2/qcow2.h"
+#include "qapi-events.h"
 
 /* ---- entries ---- */
 
@@ -39,32 +40,53 @@ void qcow2_damaged(BlockDriverState *bs, const char *fmt, ...)
         return;
     }
     va_start(ap, fmt);
-    g_autofree char *what = g_strdup_vprintf(fmt, ap);
+    s->damage = g_strdup_vprintf(fmt, ap);
     va_end(ap);
-    if (bs->read_only) {
-        error_report("qcow2: Image is corrupt: %s; further non-fatal corruption events will be "
-                     "suppressed", what);
-    } else {
-        error_report("qcow2: Marking image as corrupt: %s; further corruption events will be "
-                     "suppressed", what);
-        s->corrupt_unwritten = true;
-    }
     s->corrupt = true;
+}
+
+typedef struct DamageEvent {
+    char *node_name, *what;
+    bool fatal;
+} DamageEvent;
+
+/* Main thread: listeners are there. */
+static void damage_tell(void *opaque)
+{
+    DamageEvent *e = opaque;
+
+    qapi_event_send_block_image_corrupted("", e->node_name, e->what, false, 0, false, 0, e->fatal);
+    g_free(e->node_name);
+    g_free(e->what);
+    g_free(e);
 }
 
 void coroutine_fn qcow2_co_note_damage(BlockDriverState *bs)
 {
     Qcow2State *s = bs->opaque;
+    bool mark = !bs->read_only;
     uint64_t features;
-    bool write;
+    char *what;
 
     qcow2_lock(s);
-    write = s->corrupt_unwritten;
-    s->corrupt_unwritten = false;
-    s->incompatible |= write ? QCOW2_INCOMPAT_CORRUPT : 0;
+    what = g_steal_pointer(&s->damage);
+    s->incompatible |= what && mark ? QCOW2_INCOMPAT_CORRUPT : 0;
     features = GUINT64_TO_BE(s->incompatible);
     qcow2_unlock(s);
-    if (write && s->version >= 3) {
+    if (!what) {
+        return;
+    }
+    fprintf(stderr, "qcow2: %s: %s; further %scorruption events will be suppressed\n",
+            mark ? "Marking image as corrupt" : "Image is corrupt", what, mark ? "" : "non-fatal ");
+    DamageEvent *e = g_new(DamageEvent, 1);
+
+    *e = (DamageEvent) { g_strdup(bs->node_name), what, mark };
+    if (qemu_in_main_thread()) {
+        damage_tell(e);
+    } else {
+        aio_bh_schedule_oneshot(qemu_get_aio_context(), damage_tell, e);
+    }
+    if (mark && s->version >= 3) {
         /* If this fails too there is nothing more that could be done. */
         bdrv_co_pwrite(bs->file, 72, sizeof(features), &features, 0);
         bdrv_co_flush(bs->file->bs);
@@ -78,8 +100,10 @@ bool qcow2_entry_valid(BlockDriverState *bs, uint64_t guest, uint64_t entry)
     Qcow2Kind kind = qcow2_entry_kind(s, entry);
 
     if ((kind == QCOW2_NORMAL || kind == QCOW2_ZERO_ALLOC) && qcow2_in_cluster(s, offset)) {
-        qcow2_damaged(bs, "Cluster allocation offset %#" PRIx64 " unaligned (guest offset: %#"
-                      PRIx64 ")", offset, guest);
+        qcow2_damaged(bs, "Cluster allocation offset %#" PRIx64 " unaligned (L2 offset: %#" PRIx64
+                      ", L2 index: %#" PRIx64 ")", offset,
+                      s->l1_table[qcow2_l1_index(s, guest)] & QCOW2_OFFSET_MASK,
+                      qcow2_l2_index(s, guest));
         return false;
     }
     return true;

@@ -189,6 +189,7 @@ static void state_free(Qcow2State *s)
     qcow2_cache_destroy(&s->l2);
     qcow2_cache_destroy(&s->rb);
     qcow2_free_header(s);
+    g_free(s->damage);
     g_free(s->l1_table);
     g_free(s->reftable);
     g_array_free(s->freed_runs, true);
@@ -254,6 +255,7 @@ static void coroutine_fn qcow2_co_close(BlockDriverState *bs)
     if (!bs->read_only) {
         int ret = co_write_all(bs);
 
+        qcow2_co_note_damage(bs);
         if (ret < 0) {
             error_report("qcow2: could not write the last changes to '%s': %s", bs->filename,
                          strerror(-ret));
@@ -327,6 +329,19 @@ static void qcow2_refresh_limits(BlockDriverState *bs, BlockLimits *bl)
     bl->max_iov = IOV_MAX;
 }
 
+/* A plain name says all if the file below is a protocol with one, and the backing file is what
+ * the header says. */
+static void qcow2_refresh_filename(BlockDriverState *bs)
+{
+    json_object *backing = bs->options ? qdict_get(bs->options, "backing") : NULL;
+    bool without = bs->options && qdict_haskey(bs->options, "backing") && !backing;
+    bool other = without && bs->backing_file && *bs->backing_file;
+
+    g_free(bs->exact_filename);
+    bs->exact_filename = g_strdup(bs->file->bs->drv->kind == BLOCK_DRIVER_PROTOCOL && !other &&
+                                  bs->file->bs->exact_filename ? bs->file->bs->exact_filename : "");
+}
+
 const BlockDriver bdrv_qcow2 = {
     .format_name = "qcow2",
     .kind = BLOCK_DRIVER_FORMAT,
@@ -340,6 +355,7 @@ const BlockDriver bdrv_qcow2 = {
     .co_reopen_commit = qcow2_co_reopen_commit,
     .co_reopen_abort = qcow2_co_reopen_abort,
     .refresh_limits = qcow2_refresh_limits,
+    .refresh_filename = qcow2_refresh_filename,
     .probe = qcow2_probe,
     .co_create = qcow2_co_create,
     .get_info = qcow2_get_info,

@@ -87,10 +87,10 @@
 #define QCOW2_MAX_BACKING_NAME  1023
 
 /* Bits of L1 and L2 entries */
-#define QCOW2_COPIED            (1ULL << 63)    /* refcount is exactly one */
+#define QCOW2_COPIED            (UINT64_C(1) << 63)  /* refcount is exactly one */
 #define QCOW2_COMPRESSED        (1ULL << 62)
 #define QCOW2_ZERO              1ULL
-#define QCOW2_OFFSET_MASK       0x00fffffffffffe00ULL
+#define QCOW2_OFFSET_MASK       UINT64_C(0x00fffffffffffe00)
 
 /* Incompatible features */
 #define QCOW2_INCOMPAT_DIRTY    (1ULL << 0)
@@ -191,7 +191,8 @@ typedef struct Qcow2State {
     uint64_t reftable_offset;
     uint32_t reftable_dirty_from, reftable_dirty_to;
     Qcow2Cache l2, rb;
-    bool corrupt, corrupt_unwritten;
+    bool corrupt;                       /* no more writing */
+    char *damage;                       /* what was found; not told yet */
 
     LIST_HEAD(, Qcow2Alloc) allocs;
 
@@ -331,7 +332,7 @@ void qcow2_free_entry(Qcow2State *s, uint64_t entry, bool discard);
 void qcow2_packed_place(Qcow2State *s, uint64_t entry, uint64_t *host, uint32_t *bytes);
 /* Something in the image cannot be: no more writing. `lock` held. */
 void qcow2_damaged(BlockDriverState *bs, const char *fmt, ...) G_GNUC_PRINTF(2, 3);
-/* After a request failed: put the corrupt bit into the header, once. */
+/* After a request failed: if damage was found tell it, and put the corrupt bit into the header. */
 void coroutine_fn qcow2_co_note_damage(BlockDriverState *bs);
 
 /* ---- alloc.c, refcount.c ---- */
