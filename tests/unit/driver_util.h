@@ -195,6 +195,46 @@ static G_GNUC_UNUSED int test_create(const char *json, Error **errp)
     return test_request(&(TestRequest) { .op = T_CREATE, .create = o, .errp = errp });
 }
 
+/* The driver's part of reopening @bs with @json and @flags: prepared, then made or given up. */
+typedef struct TestReopen {
+    BDRVReopenState state;
+    bool commit;
+    Error **errp;
+    int ret;
+} TestReopen;
+
+static void coroutine_fn test_co_reopen(void *opaque)
+{
+    TestReopen *r = opaque;
+    const BlockDriver *drv = r->state.bs->drv;
+
+    r->ret = drv->co_reopen_prepare(&r->state, r->errp);
+    if (r->ret < 0) {
+        return;
+    }
+    if (r->commit) {
+        drv->co_reopen_commit(&r->state);
+        bdrv_refresh_limits(r->state.bs);
+        bdrv_co_refresh_length(r->state.bs);
+    } else {
+        drv->co_reopen_abort(&r->state);
+    }
+}
+
+static G_GNUC_UNUSED int test_reopen(BlockDriverState *bs, const char *json, int flags, bool commit,
+                                     Error **errp)
+{
+    QDict *d = test_options(json);
+    g_autoptr(BlockdevOptions) o = qapi_from_json(&qapi_type_BlockdevOptions, d, false, &error_abort);
+    TestReopen r = { { .bs = bs, .flags = flags, .opts = o, .options = d }, commit, errp };
+
+    bdrv_drained_begin(bs);
+    aio_co_run(test_co_reopen, &r);
+    bdrv_drained_end(bs);
+    qdict_unref(d);
+    return r.ret;
+}
+
 /* ---- files and other programs ---- */
 
 static G_GNUC_UNUSED void test_make_file(const char *name, int64_t bytes)

@@ -70,6 +70,51 @@ static void test_auto_read_only(void)
     bdrv_root_unref_child(reader);
 }
 
+static void assert_reopen_refused(BlockDriverState *bs, const char *json, const char *text)
+{
+    Error *err = NULL;
+
+    g_assert_cmpint(test_reopen(bs, json, BDRV_O_RDWR, true, &err), <, 0);
+    g_assert_cmpstr(error_get_pretty(err), ==, text);
+    error_free(err);
+}
+
+/* Reopening changes how, never what; locks stay all the while. */
+static void test_reopen_modes(void)
+{
+    const char *same = "{\"driver\":\"file\",\"filename\":\"re.raw\"}";
+    Error *err = NULL;
+    uint8_t *buf = g_malloc0(8192);
+
+    test_make_file("re.raw", 8192);
+    BdrvChild *c = test_attach_perm(test_open(same), BLK_PERM_CONSISTENT_READ | BLK_PERM_WRITE,
+                                    BLK_PERM_ALL & ~BLK_PERM_WRITE, &error_abort);
+
+    assert_reopen_refused(c->bs, "{\"driver\":\"file\",\"filename\":\"b.raw\"}",
+                          "Cannot change the option 'filename'");
+    assert_reopen_refused(c->bs, "{\"driver\":\"file\",\"filename\":\"re.raw\",\"locking\":\"off\"}",
+                          "Cannot change the option 'locking'");
+    assert_reopen_refused(c->bs, "{\"driver\":\"file\",\"filename\":\"re.raw\",\"aio\":\"native\"}",
+                          "Cannot change the option 'aio'");
+    static const int flags[] = {
+        BDRV_O_RDWR | BDRV_O_NOCACHE, BDRV_O_RDWR | BDRV_O_AUTO_RDONLY, BDRV_O_RDWR,
+        BDRV_O_RDWR | BDRV_O_AUTO_RDONLY | BDRV_O_NOCACHE,
+    };
+
+    for (size_t i = 0; i < 2 * G_N_ELEMENTS(flags); i++) {
+        memset(buf, i + 1, 8192);
+        g_assert_cmpint(test_reopen(c->bs, same, flags[i / 2], i & 1, &error_abort), ==, 0);
+        g_assert_cmpint(test_write(c, 0, 8192, buf), ==, 0);
+        g_assert_cmpint(test_read(c, 4096, 4096, buf), ==, 0);
+        g_assert_cmpint(buf[0], ==, i + 1);
+        g_assert_null(test_attach_perm(test_open(same), BLK_PERM_WRITE, BLK_PERM_ALL, &err));
+        g_assert_cmpstr(error_get_pretty(err), ==, "Failed to get \"write\" lock");
+        g_clear_pointer(&err, error_free);
+    }
+    bdrv_root_unref_child(c);
+    g_free(buf);
+}
+
 static const struct {
     const char *json, *text;
 } create_refused[] = {
@@ -117,6 +162,7 @@ int main(int argc, char **argv)
     g_test_add_func("/file/open/refusals", test_refusals);
     g_test_add_func("/file/open/length", test_length);
     g_test_add_func("/file/open/auto-read-only", test_auto_read_only);
+    g_test_add_func("/file/open/reopen", test_reopen_modes);
     g_test_add_func("/file/create/refusals", test_create_refusals);
     g_test_add_func("/file/create/modes", test_create_modes);
     return test_end();

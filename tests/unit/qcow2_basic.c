@@ -54,6 +54,28 @@ static void test_round_trip(const void *opaque)
     check_image("a.qcow2");
 }
 
+/* Read-only and back, with other cache sizes: nothing that was in memory is lost. */
+static void test_reopen_image(void)
+{
+    const char *small = "{\"driver\":\"qcow2\",\"l2-cache-size\":4096,\"l2-cache-entry-size\":512,\"file\":"
+                        "{\"driver\":\"file\",\"filename\":\"a.qcow2\"}}";
+    BdrvChild *c = create_and_open(",\"size\":67108864");
+    uint8_t data[512], back[512];
+
+    for (unsigned i = 0; i < 8; i++) {
+        memset(data, i + 1, 512);
+        g_assert_cmpint(test_write(c, i * 7 * MiB + 512 * i, 512, data), ==, 0);
+        g_assert_cmpint(test_reopen(c->bs, small, i & 1 ? BDRV_O_RDWR : 0, i & 2, &error_abort), ==, 0);
+        check_image("-U a.qcow2");
+        for (unsigned k = 0; k <= i; k++) {
+            g_assert_cmpint(test_read(c, k * 7 * MiB + 512 * k, 512, back), ==, 0);
+            g_assert_cmpint(back[511], ==, k + 1);
+        }
+    }
+    bdrv_root_unref_child(c);
+    check_image("a.qcow2");
+}
+
 int main(int argc, char **argv)
 {
     test_begin(&argc, &argv);
@@ -67,5 +89,6 @@ int main(int argc, char **argv)
                          test_round_trip);
     g_test_add_data_func("/qcow2/round-trip/full", ",\"size\":33554432,\"preallocation\":\"full\"",
                          test_round_trip);
+    g_test_add_func("/qcow2/reopen", test_reopen_image);
     return test_end();
 }
