@@ -92,6 +92,7 @@ struct BlockDriver {
     int coroutine_fn (*co_create)(BlockdevCreateOptions *opts, Error **errp);
     int (*get_info)(BlockDriverState *bs, BlockDriverInfo *info);       /* NULL: filter: child's; else -ENOTSUP */
     ImageInfoSpecific *(*get_specific_info)(BlockDriverState *bs, Error **errp);  /* NULL: none */
+    BlockStatsSpecific *(*get_specific_stats)(BlockDriverState *bs);    /* NULL: none */
     /* Record a new backing file string and format in the header; NULL strings remove. */
     int coroutine_fn (*co_change_backing_file)(BlockDriverState *bs, const char *backing_file,
                                                const char *backing_fmt, Error **errp);

@@ -69,7 +69,7 @@ static BlockDeviceInfo *coroutine_fn device_info(BlockDriverState *bs, bool flat
     if (below) {
         info->backing_file = g_strdup(bs->backing_file ? bs->backing_file : below->filename);
     }
-    for (; below; below = bdrv_filter_or_cow_bs(below)) {
+    for (; below && !flat; below = bdrv_filter_or_cow_bs(below)) {
         info->backing_file_depth++;
     }
     return info;
@@ -120,6 +120,9 @@ static BlockStats *node_stats(BlockDriverState *bs, bool blk_level)
     s->stats = g_new0(BlockDeviceStats, 1);
     s->stats->wr_highest_offset = bs->wr_highest_offset;
     s->node_name = g_strdup(bs->node_name);
+    if (bs->drv && bs->drv->get_specific_stats) {
+        s->driver_specific = bs->drv->get_specific_stats(bs);
+    }
     if (parent) {
         s->parent = node_stats(parent, blk_level);
     }

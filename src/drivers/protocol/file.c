@@ -406,6 +406,19 @@ static void file_refresh_filename(BlockDriverState *bs)
     bs->exact_filename = g_strdup(s->path);
 }
 
+static BlockStatsSpecific *file_get_specific_stats(BlockDriverState *bs)
+{
+    FileState *s = bs->opaque;
+    BlockStatsSpecific *stats = g_new0(BlockStatsSpecific, 1);
+    BlockStatsSpecificFile *f = &stats->u.file;
+
+    stats->driver = bs->drv->schema_driver;     /* both cases are of one type */
+    f->discard_nb_ok = __atomic_load_n(&s->discards_done, __ATOMIC_RELAXED);
+    f->discard_nb_failed = __atomic_load_n(&s->discards_failed, __ATOMIC_RELAXED);
+    f->discard_bytes_ok = __atomic_load_n(&s->discarded_bytes, __ATOMIC_RELAXED);
+    return stats;
+}
+
 static ImageInfoSpecific *file_get_specific_info(BlockDriverState *bs, Error **errp)
 {
     ImageInfoSpecific *info = g_new0(ImageInfoSpecific, 1);
@@ -437,6 +450,7 @@ static int file_get_info(BlockDriverState *bs, BlockDriverInfo *info)
     .refresh_filename = file_refresh_filename,                              \
     .get_info = file_get_info,                                              \
     .get_specific_info = file_get_specific_info,                            \
+    .get_specific_stats = file_get_specific_stats,                          \
     .co_preadv = file_co_preadv,                                            \
     .co_pwritev = file_co_pwritev,                                          \
     .co_pwrite_zeroes = file_co_pwrite_zeroes,                              \

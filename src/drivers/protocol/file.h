@@ -41,6 +41,7 @@ typedef struct FileState {
 
     /* What the file system turned out not to support; atomic, only ever set. */
     bool no_discard, no_zero_unmap, no_zero_keep;
+    uint64_t discards_done, discards_failed, discarded_bytes;  /* atomic */
     int flush_error;            /* atomic: -errno of a failed flush; sticks */
 
     /* The last run of data seen by block status. Holes are not kept, so that a write

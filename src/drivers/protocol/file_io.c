@@ -198,14 +198,18 @@ int coroutine_fn file_co_pdiscard(BlockDriverState *bs, int64_t offset, int64_t 
     FileState *s = bs->opaque;
     int ret;
 
-    if (flag_is_set(&s->no_discard)) {
-        return -ENOTSUP;
-    }
-    ret = file_co_range_op(file_current(s), HOST_DISCARD, offset, bytes, 0);
+    ret = flag_is_set(&s->no_discard) ? -ENOTSUP
+        : file_co_range_op(file_current(s), HOST_DISCARD, offset, bytes, 0);
     if (ret == -ENOTSUP) {
         flag_set(&s->no_discard);
     }
     file_forget_extent(s);
+    if (ret < 0) {
+        __atomic_fetch_add(&s->discards_failed, 1, __ATOMIC_RELAXED);
+        return ret;
+    }
+    __atomic_fetch_add(&s->discards_done, 1, __ATOMIC_RELAXED);
+    __atomic_fetch_add(&s->discarded_bytes, bytes, __ATOMIC_RELAXED);
     return ret;
 }
 
