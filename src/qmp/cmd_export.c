@@ -139,6 +139,8 @@ BlockExportInfoList *qmp_query_block_exports(Error **errp)
 
 /* ---- objects: iothreads ---- */
 
+#define THREAD_POOL_MAX_DEFAULT 64
+
 static int64_t checked(bool has, int64_t v, const char *name, Error **errp)
 {
     if (has && v < 0 && !*errp) {
@@ -155,7 +157,15 @@ void qmp_object_add(ObjectOptions *arg, Error **errp)
         .poll_max_ns = p->has_poll_max_ns ? checked(true, p->poll_max_ns, "poll-max-ns", &err) : 32768,
         .poll_grow = checked(p->has_poll_grow, p->poll_grow, "poll-grow", &err),
         .poll_shrink = checked(p->has_poll_shrink, p->poll_shrink, "poll-shrink", &err),
+        .aio_max_batch = checked(p->has_aio_max_batch, p->aio_max_batch, "aio-max-batch", &err),
+        .thread_pool_min = checked(p->has_thread_pool_min, p->thread_pool_min, "thread-pool-min", &err),
+        .thread_pool_max = p->has_thread_pool_max
+            ? checked(true, p->thread_pool_max, "thread-pool-max", &err) : THREAD_POOL_MAX_DEFAULT,
     };
+
+    if (!err && (params.thread_pool_min > params.thread_pool_max || params.thread_pool_max == 0)) {
+        error_setg(&err, "bad thread-pool-min/thread-pool-max values");
+    }
 
     if (!id_wellformed(arg->id)) {
         error_free(err);
