@@ -150,7 +150,13 @@ static void add_monitor(const char *arg)
         const char *s = json_object_get_string(value);
 
         if (!strcmp(key, "pretty")) {
-            pretty = json_object_is_type(value, json_type_boolean) ? json_object_get_boolean(value) : !strcmp(s, "on");
+            bool is_bool = json_object_is_type(value, json_type_boolean);
+
+            if (!is_bool && strcmp(s, "on") && strcmp(s, "off")) {
+                error_setg(&err, "Parameter 'pretty' expects 'on' or 'off'");
+                fail("monitor", arg, err);
+            }
+            pretty = is_bool ? json_object_get_boolean(value) : !strcmp(s, "on");
         } else if (!strcmp(key, "mode")) {
             if (strcmp(s, "control")) {
                 error_setg(&err, "Parameter 'mode' does not accept value '%s'", s);
