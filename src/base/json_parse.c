@@ -306,7 +306,9 @@ static void one_emit(void *opaque, QDict *value, Error *err)
 {
     One *one = opaque;
 
-    if (!err && one->seen && !one->err) {
+    if (one->seen && !one->err) {
+        error_free(err);
+        err = NULL;
         error_setg(&err, "Expecting at most one JSON value");
     }
     if (one->err) {
