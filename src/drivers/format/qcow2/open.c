@@ -159,6 +159,12 @@ static int coroutine_fn co_open_tables(BlockDriverState *bs, Error **errp)
         error_setg_errno(errp, -ret, "Could not initialize refcount handling");
         return ret;
     }
+    /* Beyond the end a file reads as zeroes: a cut image would look empty, not broken. */
+    if (s->l1_size && (s->l1_offset > (uint64_t)file_bytes ||
+                       s->l1_size * 8ULL > (uint64_t)file_bytes - s->l1_offset)) {
+        error_setg(errp, "Could not read L1 table: it lies beyond the end of the image file; is the file cut off?");
+        return -EIO;
+    }
     ret = co_read_table(bs, s->l1_offset, s->l1_size, &s->l1_table);
     if (ret < 0) {
         error_setg_errno(errp, -ret, "Could not read L1 table");
