@@ -30,10 +30,9 @@ static void test_round_trips(void)
     static const struct { const QapiType *type; const char *json; } cases[] = {
         { &qapi_type_BlockdevOptions,
           "{'driver': 'qcow2', 'node-name': 'n', 'cache': {'direct': true}, 'file': {'driver': 'file', 'filename': 'f'},"
-          " 'backing': null, 'overlap-check': 'cached'}" },
+          " 'backing': null}" },
         { &qapi_type_BlockdevOptions,
-          "{'driver': 'qcow2', 'file': 'node', 'backing': {'driver': 'raw', 'file': 'x', 'offset': 512},"
-          " 'overlap-check': {'template': 'all', 'active-l1': false}}" },
+          "{'driver': 'qcow2', 'file': 'node', 'backing': {'driver': 'raw', 'file': 'x', 'offset': 512}}" },
         { &qapi_type_BlockExportOptions,
           "{'type': 'nbd', 'id': 'e', 'node-name': 'n', 'bitmaps': ['a', {'node': 'x', 'name': 'y'}]}" },
         { &qapi_type_NbdServerOptionsLegacy,
@@ -114,8 +113,8 @@ static void test_errors(void)
         { ADD, "{'driver': 'qcow2', 'file': {'driver': 'file'}}", "Parameter 'file.filename' is missing" },
         { ADD, "{'driver': 'qcow2', 'file': 'f', 'backing': []}",
           "Invalid parameter type for 'backing', expected: BlockdevRefOrNull" },
-        { ADD, "{'driver': 'qcow2', 'file': 'f', 'overlap-check': 'foo'}",
-          "Parameter 'overlap-check' does not accept value 'foo'" },
+        { ADD, "{'driver': 'qcow2', 'file': 'f', 'discard': 'foo'}",
+          "Parameter 'discard' does not accept value 'foo'" },
         { ADD, "{'driver': 'qcow2', 'file': {'driver': 'file', 'filename': 'f', 'cache': {'direct': 5}}}",
           "Invalid parameter type for 'file.cache.direct', expected: boolean" },
         { ADD, "{'driver': 'null-co', 'size': 9223372036854775808}",
