@@ -5,7 +5,7 @@ MESON   ?= meson
 NINJA   ?= ninja
 FLAGS   ?=
 
-.PHONY: all run test bench asan tsan fuzz lint fmt install deps clean
+.PHONY: all run test asan tsan fmt install deps clean
 all: $(BUILD)/build.ninja
 	@$(NINJA) -C $(BUILD)
 
@@ -27,30 +27,17 @@ test:
 	@$(MAKE) --no-print-directory all
 	@scripts/run-tests $(BUILD)
 
-bench: all
-	@scripts/install-deps all
-	@bench/run --quick --ours $(BUILD)/liveblkd --build $(BUILD)
-
 # The suite under sanitizers.
 asan:
 	@scripts/install-deps all
 	@test -f build-asan/build.ninja || $(MESON) setup build-asan -Db_sanitize=address,undefined -Db_lundef=false >/dev/null
 	@$(NINJA) -C build-asan
-	@scripts/run-tests build-asan --suite unit --suite sim
+	@scripts/run-tests build-asan --suite unit
 tsan:
 	@scripts/install-deps all
 	@test -f build-tsan/build.ninja || $(MESON) setup build-tsan -Db_sanitize=thread -Db_lundef=false >/dev/null
 	@$(NINJA) -C build-tsan
 	@scripts/run-tests build-tsan --suite unit
-
-fuzz:
-	@scripts/install-deps all
-	@test -f build-fuzz/build.ninja || CC=clang $(MESON) setup build-fuzz -Dfuzz=true -Db_sanitize=address,undefined -Db_lundef=false >/dev/null
-	@$(NINJA) -C build-fuzz
-	@scripts/run-fuzz build-fuzz
-
-lint: all
-	@scripts/lint $(BUILD)
 
 fmt:
 	@git ls-files '*.c' '*.h' | xargs clang-format -i --style=file
@@ -59,4 +46,4 @@ install: all
 	@$(MESON) install -C $(BUILD)
 
 clean:
-	@rm -rf build build-asan build-tsan build-fuzz
+	@rm -rf build build-asan build-tsan
