@@ -30,6 +30,8 @@ LIVEBLK_PUBLIC void bdrv_set_dirty_bitmap(BdrvDirtyBitmap *bitmap, int64_t offse
 LIVEBLK_PUBLIC void bdrv_reset_dirty_bitmap(BdrvDirtyBitmap *bitmap, int64_t offset, int64_t bytes);
 LIVEBLK_PUBLIC bool bdrv_dirty_bitmap_next_dirty_area(BdrvDirtyBitmap *bitmap, int64_t start, int64_t end,
                                                       int64_t max, int64_t *dirty_start, int64_t *dirty_bytes);
+/* First clean byte in [@offset, +@bytes), or -1. */
+LIVEBLK_PUBLIC int64_t bdrv_dirty_bitmap_next_zero(BdrvDirtyBitmap *bitmap, int64_t offset, int64_t bytes);
 /* For query-named-block-nodes; NULL: none. GS */
 LIVEBLK_PUBLIC BlockDirtyInfoList *bdrv_query_dirty_bitmaps(BlockDriverState *bs);
 

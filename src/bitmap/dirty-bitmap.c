@@ -155,6 +155,15 @@ bool bdrv_dirty_bitmap_next_dirty_area(BdrvDirtyBitmap *b, int64_t start, int64_
     return found;
 }
 
+int64_t bdrv_dirty_bitmap_next_zero(BdrvDirtyBitmap *b, int64_t offset, int64_t bytes)
+{
+    pthread_mutex_lock(&b->lock);
+    int64_t at = hbitmap_next_zero(b->hb, offset, bytes);
+    pthread_mutex_unlock(&b->lock);
+
+    return at;
+}
+
 BlockDirtyInfoList *bdrv_query_dirty_bitmaps(BlockDriverState *bs)
 {
     BlockDirtyInfoList *list = NULL, **tail = &list;

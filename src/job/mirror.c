@@ -3,12 +3,15 @@
 #include "job/mirror.h"
 
 #define CHUNK_ALONE     (1 * MiB)       /* one copy while no guest is busy */
-#define CHUNK_SHARED    (256 * KiB)     /* and while one is */
+#define CHUNK_SHARED    (64 * KiB)      /* and while one is: what a guest's write may have to wait for */
+#define CHUNK_SLOW      (256 * KiB)     /* the same on storage where the way to the data is what costs */
+#define SLOW_NS         (2 * 1000 * 1000LL)     /* a copy that takes this long: such storage */
 #define DEPTH_ALONE     8
 #define BUF_DEFAULT     (16 * MiB)
 #define SLICE_NS        (100 * 1000 * 1000LL)
 #define IDLE_DELAY_NS   (50 * 1000 * 1000LL)    /* ready: let writes gather before they are copied */
 #define RETRY_NS        (200 * 1000 * 1000LL)   /* after an ignored error */
+#define CLOSING_BYTES   (1 * MiB)       /* so little is dirty that guests may wait for a piece of it */
 #define GUEST_WINDOW_NS (5 * 1000 * 1000LL)     /* a write this long ago: the guest is busy */
 
 /* ---- the beginning: what is dirty ---- */
@@ -70,6 +73,17 @@ static bool guest_is_busy(MirrorJob *s, uint64_t *seen, int64_t *seen_ns)
     return *seen_ns && now - *seen_ns < GUEST_WINDOW_NS;
 }
 
+/* For how many times as long as a copy took the storage is the busy guest's before the next:
+ * share and share alike; more where each of its writes goes to both sides; and much more where the
+ * two agreed once and nobody waits for the end: what is dirty then only has to stay bounded. */
+static int guest_share(MirrorJob *s, bool ending)
+{
+    if (__atomic_load_n(&s->write_through, __ATOMIC_RELAXED)) {
+        return 3;
+    }
+    return job_is_ready(&s->common) && !ending ? 8 : 1;
+}
+
 /* A guest's write-through failed on the target: as an error of a copy. */
 static void mirror_check_target_error(MirrorJob *s)
 {
@@ -106,6 +120,24 @@ static int coroutine_fn mirror_become_ready(MirrorJob *s)
     return 0;
 }
 
+/* Nothing to start: wait for a copy's end, a verb, dirt or the end of a guest's operation. Says
+ * first that it waits, then looks once more; mirror_wake() does the same the other way round, so
+ * that one of the two sees the other. */
+static void coroutine_fn mirror_idle(MirrorJob *s, bool (*still)(MirrorJob *))
+{
+    __atomic_store_n(&s->idle, 1, __ATOMIC_SEQ_CST);
+    __atomic_thread_fence(__ATOMIC_SEQ_CST);
+    if (still(s)) {
+        job_yield(&s->common);
+    }
+    __atomic_store_n(&s->idle, 0, __ATOMIC_SEQ_CST);
+}
+
+static bool mirror_is_clean(MirrorJob *s)
+{
+    return bdrv_get_dirty_count(s->dirty) == 0;
+}
+
 static int coroutine_fn mirror_loop(MirrorJob *s)
 {
     BlockJob *job = &s->common;
@@ -128,6 +160,8 @@ static int coroutine_fn mirror_loop(MirrorJob *s)
         bool ending = s->should_complete || job_cancel_requested(job);
 
         mirror_progress(s);
+        __atomic_store_n(&s->closing, __atomic_load_n(&s->write_through, __ATOMIC_RELAXED) &&
+                         dirty <= MAX(CLOSING_BYTES, 4 * s->granularity), __ATOMIC_RELAXED);
         if (dirty == 0 && s->in_flight == 0) {
             if (!job_is_ready(job)) {
                 int ret = mirror_become_ready(s);
@@ -143,7 +177,7 @@ static int coroutine_fn mirror_loop(MirrorJob *s)
             if (ending) {
                 return 0;
             }
-            job_yield(job);
+            mirror_idle(s, mirror_is_clean);
             if (!s->should_complete && !job_cancel_requested(job) &&
                 !__atomic_load_n(&s->write_through, __ATOMIC_RELAXED)) {
                 job_sleep_ns(job, IDLE_DELAY_NS);
@@ -161,7 +195,7 @@ static int coroutine_fn mirror_loop(MirrorJob *s)
         last_cursor = s->cursor;
 
         bool busy = guest_is_busy(s, &guest_seen, &guest_seen_ns);
-        int64_t chunk = busy ? CHUNK_SHARED : CHUNK_ALONE;
+        int64_t chunk = !busy ? CHUNK_ALONE : s->last_copy_ns > SLOW_NS ? CHUNK_SLOW : CHUNK_SHARED;
         unsigned depth = busy ? 1 : DEPTH_ALONE;
 
         chunk = MAX(MIN(chunk, s->buf_size), s->granularity);
@@ -169,11 +203,17 @@ static int coroutine_fn mirror_loop(MirrorJob *s)
             job_yield(job);
             continue;
         }
+        int64_t rest_until = s->last_copy_end_ns + s->last_copy_ns * guest_share(s, ending);
+
+        if (busy && now < rest_until) {
+            job_sleep_ns(job, rest_until - now);
+            continue;
+        }
         int before = s->common.iostatus;
-        int64_t begun = mirror_copy_start(s, chunk);
+        int64_t begun = mirror_copy_start(s, chunk, busy ? 0 : BDRV_REQ_BULK);
 
         if (!begun) {
-            job_yield(job);     /* all that is dirty is being worked on */
+            mirror_idle(s, mirror_copy_must_wait);
             continue;
         }
         if (before != (int)s->common.iostatus) {
@@ -183,9 +223,6 @@ static int coroutine_fn mirror_loop(MirrorJob *s)
 
         if (delay) {
             s->pace_until_ns = qemu_clock_get_ns(QEMU_CLOCK_VIRTUAL) + delay;
-        } else if (busy && s->in_flight == 0) {
-            /* Share and share alike: as long as the copy took, the storage is the guest's. */
-            job_sleep_ns(job, s->last_copy_ns);
         } else {
             job_sleep_ns(job, 0);
         }
@@ -451,6 +488,7 @@ void mirror_start(const char *job_id, BlockDriverState *bs, BlockDriverState *ta
     }
     pthread_mutex_init(&s->lock, NULL);
     LIST_INIT(&s->ops);
+    qemu_co_queue_init(&s->ops_ended);
     if (speed) {
         Error *err = NULL;
 

@@ -8,12 +8,13 @@
  *
  * Two ways for a guest's write:
  *   background     to the source; then the range is marked dirty, before the guest is answered.
- *   write-through  to the source and to the target; nothing becomes dirty. Where a copy of the same
- *                  range is in flight, or another such write, it goes the background way instead of
- *                  waiting: whoever ends last, the range is copied again.
+ *   write-through  to the source and to the target; nothing becomes dirty. Where the range is all
+ *                  dirty anyway, or a copy of it is in flight, or another such write, it goes the
+ *                  background way: whoever ends last, the range is copied again.
  * write-blocking mode is write-through all the time. Background mode uses it when the end is wanted
- * or the dirty amount does not shrink: from then on dirt only gets less, so the job always
- * converges, whatever the guest does.
+ * or the dirty amount does not shrink: from then on dirt hardly grows, and once little is left
+ * (`closing`) guests' writes take none of these short cuts: they wait for what overlaps, at most one
+ * small piece, and dirt only gets less. So the job always converges, whatever the guest does.
  *
  * Invariant, whenever `lock` is free: for every granule either its bit is set, or an operation
  * on it is in the list, or source and target agree.
@@ -48,19 +49,22 @@ typedef struct MirrorJob {
     int64_t granularity, buf_size, length;
     BdrvDirtyBitmap *dirty;
 
-    pthread_mutex_t lock;               /* over ops; held for instants */
+    pthread_mutex_t lock;               /* over ops and ops_ended; held for instants */
     LIST_HEAD(, MirrorOp) ops;
+    CoQueue ops_ended;                  /* of what a write waits for while closing */
     unsigned copy_mode;                 /* atomic: MirrorCopyMode */
     unsigned write_through;             /* atomic: guests' writes go to both sides */
+    unsigned closing;                   /* atomic: write-through, and little is dirty */
     uint64_t guest_writes;              /* atomic: begun; tells whether the guest is busy */
     int target_error;                   /* atomic: of a guest's write-through, positive errno */
+    unsigned idle;                      /* atomic: the job waits for dirt or for an operation's end */
     unsigned kick_scheduled;            /* atomic */
 
     /* main context */
     unsigned in_flight;
     int64_t in_flight_bytes;
     int64_t cursor;
-    int64_t last_copy_ns;               /* how long the last copy took */
+    int64_t last_copy_ns, last_copy_end_ns;     /* how long the last copy took; when it ended */
     bool should_complete;
     bool filter_gone;
     int ret;
@@ -73,10 +77,19 @@ extern const BlockDriver bdrv_mirror_top;
 void mirror_top_set_job(BlockDriverState *top, MirrorJob *s);      /* NULL: only pass on; drained */
 
 /* mirror_copy.c; main context */
-/* Start copying the next dirty piece, at most @max bytes. Bytes begun; 0: nothing to start. */
-int64_t coroutine_fn mirror_copy_start(MirrorJob *s, int64_t max);
+/* Start copying the next dirty piece, at most @max bytes. Bytes begun; 0: nothing to start.
+ * @flags: BDRV_REQ_BULK, or 0 for a small piece while a guest is busy: it is then done as a guest's
+ * own request would be, in this thread where the page cache answers, which costs the guest less
+ * than another thread's taking a processor from it. */
+int64_t coroutine_fn mirror_copy_start(MirrorJob *s, int64_t max, BdrvRequestFlags flags);
+/* Nothing is dirty, or operations work on all that is. */
+bool mirror_copy_must_wait(MirrorJob *s);
 /* Copy one dirty piece and wait. 1 copied, 0 nothing dirty, -errno. */
 int coroutine_fn mirror_copy_now(MirrorJob *s);
+
+/* mirror_top.c */
 void mirror_mark_dirty(MirrorJob *s, int64_t offset, int64_t bytes);
+/* Take @op out of the list; whoever waits for it goes on. */
+void mirror_op_end(MirrorJob *s, MirrorOp *op);
 
 #endif

@@ -12,60 +12,72 @@
 typedef struct MirrorCopy {
     MirrorOp op;
     MirrorJob *s;
+    BdrvRequestFlags flags;
     int error;                  /* positive errno */
     bool error_is_read;
 } MirrorCopy;
 
-/* Take the next dirty piece at or after the cursor, going round once. */
-static bool copy_take(MirrorJob *s, MirrorCopy *c, int64_t max)
+/* The next dirty piece at or after the cursor, going round once, that no operation works on.
+ * Under s->lock. */
+static bool copy_find(MirrorJob *s, int64_t max, int64_t *offset, int64_t *bytes)
 {
-    int64_t from = s->cursor, start, bytes;
-    bool wrapped = from == 0, found = false;
-    MirrorOp *o;
+    int64_t from = s->cursor, start, n;
+    bool wrapped = from == 0;
 
-    pthread_mutex_lock(&s->lock);
     for (;;) {
-        if (!bdrv_dirty_bitmap_next_dirty_area(s->dirty, from, s->length, max, &start, &bytes)) {
+        MirrorOp *o;
+
+        if (from >= s->length || !bdrv_dirty_bitmap_next_dirty_area(s->dirty, from, s->length, max, &start, &n)) {
             if (wrapped) {
-                break;
+                return false;
             }
             wrapped = true;
             from = 0;
             continue;
         }
         /* Whole granules; the search may begin inside one. */
-        int64_t end = MIN(QEMU_ALIGN_UP(start + bytes, s->granularity), s->length);
+        int64_t end = MIN(QEMU_ALIGN_UP(start + n, s->granularity), s->length);
 
         start = QEMU_ALIGN_DOWN(start, s->granularity);
-        bytes = end - start;
-        found = true;
         LIST_FOREACH(o, &s->ops, link) {
             if (start < o->offset + o->bytes && o->offset < end) {
-                found = false;
-                from = MAX(end, QEMU_ALIGN_UP(o->offset + o->bytes, s->granularity));
                 break;
             }
         }
-        if (found) {
-            break;
+        if (!o) {
+            *offset = start;
+            *bytes = end - start;
+            return true;
         }
-        if (from >= s->length) {
-            if (wrapped) {
-                break;
-            }
-            wrapped = true;
-            from = 0;
-        }
+        from = MAX(end, QEMU_ALIGN_UP(o->offset + o->bytes, s->granularity));
     }
+}
+
+static bool copy_take(MirrorJob *s, MirrorCopy *c, int64_t max)
+{
+    pthread_mutex_lock(&s->lock);
+    bool found = copy_find(s, max, &c->op.offset, &c->op.bytes);
+
     if (found) {
-        c->op.offset = start;
-        c->op.bytes = bytes;
+        int64_t end = c->op.offset + c->op.bytes;
+
         LIST_INSERT_HEAD(&s->ops, &c->op, link);
-        bdrv_reset_dirty_bitmap(s->dirty, start, bytes);
-        s->cursor = start + bytes >= s->length ? 0 : start + bytes;
+        bdrv_reset_dirty_bitmap(s->dirty, c->op.offset, c->op.bytes);
+        s->cursor = end >= s->length ? 0 : end;
     }
     pthread_mutex_unlock(&s->lock);
     return found;
+}
+
+bool mirror_copy_must_wait(MirrorJob *s)
+{
+    int64_t offset, bytes;
+
+    pthread_mutex_lock(&s->lock);
+    bool found = copy_find(s, s->granularity, &offset, &bytes);
+
+    pthread_mutex_unlock(&s->lock);
+    return !found;
 }
 
 static int coroutine_fn copy_zero(MirrorCopy *c, int64_t offset, int64_t bytes)
@@ -88,13 +100,13 @@ static int coroutine_fn copy_data(MirrorCopy *c, int64_t offset, int64_t bytes)
         c->error_is_read = true;
         return ret;
     }
-    ret = bdrv_co_pread(s->top->backing, offset, bytes, buf, BDRV_REQ_BULK);
+    ret = bdrv_co_pread(s->top->backing, offset, bytes, buf, c->flags);
     if (ret < 0) {
         c->error_is_read = true;
     } else if (buffer_is_zero(buf, bytes)) {
         ret = copy_zero(c, offset, bytes);
     } else {
-        ret = blk_co_pwrite(s->target, offset, bytes, buf, BDRV_REQ_BULK);
+        ret = blk_co_pwrite(s->target, offset, bytes, buf, c->flags);
     }
     qemu_vfree(buf);
     return ret;
@@ -141,10 +153,9 @@ static void coroutine_fn copy_run(MirrorCopy *c)
         c->error = -ret;
         bdrv_set_dirty_bitmap(s->dirty, c->op.offset, c->op.bytes);
     }
-    pthread_mutex_lock(&s->lock);
-    LIST_REMOVE(&c->op, link);
-    pthread_mutex_unlock(&s->lock);
-    s->last_copy_ns = qemu_clock_get_ns(QEMU_CLOCK_VIRTUAL) - began;
+    mirror_op_end(s, &c->op);
+    s->last_copy_end_ns = qemu_clock_get_ns(QEMU_CLOCK_VIRTUAL);
+    s->last_copy_ns = s->last_copy_end_ns - began;
     bdrv_dec_in_flight(s->top);
 }
 
@@ -176,11 +187,12 @@ static void coroutine_fn copy_co(void *opaque)
     job_enter(&s->common);
 }
 
-int64_t coroutine_fn mirror_copy_start(MirrorJob *s, int64_t max)
+int64_t coroutine_fn mirror_copy_start(MirrorJob *s, int64_t max, BdrvRequestFlags flags)
 {
     MirrorCopy *c = g_new0(MirrorCopy, 1);
 
     c->s = s;
+    c->flags = flags;
     if (!copy_take(s, c, max)) {
         g_free(c);
         return 0;

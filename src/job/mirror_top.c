@@ -31,9 +31,14 @@ static void mirror_ref_and_kick(void *opaque)
     mirror_kick_bh(s);
 }
 
-void mirror_mark_dirty(MirrorJob *s, int64_t offset, int64_t bytes)
+/* There is something to do for a job that waits for it: dirt, or the end of an operation. */
+static void mirror_wake(MirrorJob *s)
 {
-    bdrv_set_dirty_bitmap(s->dirty, offset, bytes);
+    __atomic_thread_fence(__ATOMIC_SEQ_CST);    /* what was done, then the look; see mirror_idle() */
+    if (!__atomic_load_n(&s->idle, __ATOMIC_RELAXED) ||
+        !__atomic_exchange_n(&s->idle, 0, __ATOMIC_SEQ_CST)) {
+        return;
+    }
     if (!__atomic_exchange_n(&s->kick_scheduled, 1, __ATOMIC_SEQ_CST)) {
         /* The filter is counted here, so the job that owns it is alive when the bottom half
          * is queued; it is freed only in the main thread, after a drain, by which time this
@@ -42,14 +47,31 @@ void mirror_mark_dirty(MirrorJob *s, int64_t offset, int64_t bytes)
     }
 }
 
-/* Enter @op unless something overlapping is under way. */
-static bool op_begin(MirrorJob *s, MirrorOp *op)
+void mirror_mark_dirty(MirrorJob *s, int64_t offset, int64_t bytes)
+{
+    bdrv_set_dirty_bitmap(s->dirty, offset, bytes);
+    mirror_wake(s);
+}
+
+/* Does write-through pay? Not while the whole range waits to be copied. */
+static bool range_is_dirty(MirrorJob *s, const MirrorOp *op)
+{
+    return bdrv_dirty_bitmap_next_zero(s->dirty, op->offset, op->bytes) < 0;
+}
+
+/* Enter @op. Where something overlaps: wait for its end while closing, else return false. */
+static bool coroutine_fn op_begin(MirrorJob *s, MirrorOp *op)
 {
     MirrorOp *o;
 
     pthread_mutex_lock(&s->lock);
+again:
     LIST_FOREACH(o, &s->ops, link) {
         if (op->offset < o->offset + o->bytes && o->offset < op->offset + op->bytes) {
+            if (__atomic_load_n(&s->closing, __ATOMIC_RELAXED)) {
+                qemu_co_queue_wait_plain(&s->ops_ended, &s->lock);
+                goto again;
+            }
             pthread_mutex_unlock(&s->lock);
             return false;
         }
@@ -59,11 +81,13 @@ static bool op_begin(MirrorJob *s, MirrorOp *op)
     return true;
 }
 
-static void op_end(MirrorJob *s, MirrorOp *op)
+void mirror_op_end(MirrorJob *s, MirrorOp *op)
 {
     pthread_mutex_lock(&s->lock);
     LIST_REMOVE(op, link);
+    qemu_co_queue_restart_all(&s->ops_ended);
     pthread_mutex_unlock(&s->lock);
+    mirror_wake(s);
 }
 
 typedef enum { TOP_WRITE, TOP_ZERO, TOP_DISCARD } TopKind;
@@ -114,10 +138,12 @@ static int coroutine_fn top_change(BlockDriverState *bs, TopKind kind, int64_t o
     }
     __atomic_fetch_add(&s->guest_writes, 1, __ATOMIC_RELAXED);
 
-    /* What a discarded range reads as is each side's own affair: it is compared later. */
-    bool through = kind != TOP_DISCARD && __atomic_load_n(&s->write_through, __ATOMIC_ACQUIRE);
+    bool through = __atomic_load_n(&s->write_through, __ATOMIC_ACQUIRE);
     MirrorOp op = { .offset = offset, .bytes = bytes };
 
+    if (through && !__atomic_load_n(&s->closing, __ATOMIC_RELAXED) && range_is_dirty(s, &op)) {
+        through = false;
+    }
     if (!through || !op_begin(s, &op)) {
         int ret = source_change(bs, kind, offset, bytes, qiov, qiov_offset, flags);
 
@@ -125,18 +151,25 @@ static int coroutine_fn top_change(BlockDriverState *bs, TopKind kind, int64_t o
         return ret;
     }
     int ret = source_change(bs, kind, offset, bytes, qiov, qiov_offset, flags), tret = ret;
+    bool known = true;
 
-    if (ret == 0) {
+    if (ret == 0 && kind == TOP_DISCARD) {
+        /* What a discarded range reads as is each side's own affair, but where it is zero. */
+        known = bdrv_co_is_zero_fast(s->source, offset, bytes) > 0;
+        kind = TOP_ZERO;
+        flags = BDRV_REQ_MAY_UNMAP;
+    }
+    if (ret == 0 && known) {
         tret = target_change(s, kind, offset, bytes, qiov, qiov_offset, flags);
     }
-    if (tret < 0) {
+    if (tret < 0 || !known) {
         /* The guest's disk is the source: an error of the target is the job's affair. */
-        if (ret == 0) {
+        if (ret == 0 && tret < 0) {
             __atomic_store_n(&s->target_error, -tret, __ATOMIC_RELAXED);
         }
         mirror_mark_dirty(s, offset, bytes);
     }
-    op_end(s, &op);
+    mirror_op_end(s, &op);
     return ret;
 }
 
