@@ -83,9 +83,14 @@ static void mem_reserve(MemState *s, int64_t size)
     }
 }
 
+/* Data makes all blocks it touches data; only whole blocks become zero. */
 static void mem_mark(MemState *s, int64_t offset, int64_t bytes, int state)
 {
-    for (int64_t b = offset / s->block; b < DIV_ROUND_UP(offset + bytes, s->block); b++) {
+    bool data = state == 1;
+    int64_t first = data ? offset / s->block : DIV_ROUND_UP(offset, s->block);
+    int64_t end = data ? DIV_ROUND_UP(offset + bytes, s->block) : (offset + bytes) / s->block;
+
+    for (int64_t b = first; b < end; b++) {
         s->present[b] = state;
     }
 }
