@@ -11,6 +11,7 @@
 #define LIVEBLK_AIO_PRIVATE_H
 
 #include "base/osdep.h"
+#include "aio/barrier.h"
 #include "aio/coroutine_switch.h"
 #include "aio/host.h"
 
@@ -25,19 +26,6 @@
 #if defined(__SANITIZE_THREAD__) || AIO_HAS_FEATURE(thread_sanitizer)
 #define CO_TSAN 1
 #endif
-
-/* A full barrier. TSan does not know fences; an exchange on a variable nobody else
- * uses orders the same and it does know it. */
-static inline void aio_mb(void)
-{
-#ifdef CO_TSAN
-    unsigned dummy = 0;
-
-    __atomic_exchange_n(&dummy, 1, __ATOMIC_SEQ_CST);
-#else
-    __atomic_thread_fence(__ATOMIC_SEQ_CST);
-#endif
-}
 
 /* ---- a spin lock, held for a few instructions ---- */
 

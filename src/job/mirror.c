@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* mirror.c: the mirror job: its loop, its end, its start; see mirror.h. Main thread. */
+#include "aio/barrier.h"
 #include "job/mirror.h"
 
 #define CHUNK_ALONE     (1 * MiB)       /* one copy while no guest is busy */
@@ -126,7 +127,7 @@ static int coroutine_fn mirror_become_ready(MirrorJob *s)
 static void coroutine_fn mirror_idle(MirrorJob *s, bool (*still)(MirrorJob *))
 {
     __atomic_store_n(&s->idle, 1, __ATOMIC_SEQ_CST);
-    __atomic_thread_fence(__ATOMIC_SEQ_CST);
+    aio_mb();
     if (still(s)) {
         job_yield(&s->common);
     }

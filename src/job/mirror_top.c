@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* mirror_top.c: the filter above a mirrored source; see mirror.h. Requests: any thread. */
+#include "aio/barrier.h"
 #include "job/mirror.h"
 
 typedef struct MirrorTop {
@@ -34,7 +35,7 @@ static void mirror_ref_and_kick(void *opaque)
 /* There is something to do for a job that waits for it: dirt, or the end of an operation. */
 static void mirror_wake(MirrorJob *s)
 {
-    __atomic_thread_fence(__ATOMIC_SEQ_CST);    /* what was done, then the look; see mirror_idle() */
+    aio_mb();    /* what was done, then the look; see mirror_idle() */
     if (!__atomic_load_n(&s->idle, __ATOMIC_RELAXED) ||
         !__atomic_exchange_n(&s->idle, 0, __ATOMIC_SEQ_CST)) {
         return;
