@@ -92,6 +92,9 @@ LIVEBLK_PUBLIC int bdrv_append(BlockDriverState *bs_new, BlockDriverState *bs_to
 /* Take filter @bs out: its parents get its child. */
 LIVEBLK_PUBLIC int bdrv_drop_filter(BlockDriverState *bs, Error **errp);
 LIVEBLK_PUBLIC int bdrv_replace_child_bs(BdrvChild *child, BlockDriverState *new_bs, Error **errp);
+/* Open the backing chain that @bs's options or its header name, though @bs was opened without.
+ * 0, also where none is named, or -errno. */
+LIVEBLK_PUBLIC int bdrv_open_backing_file(BlockDriverState *bs, Error **errp);
 LIVEBLK_PUBLIC int bdrv_set_backing_hd(BlockDriverState *bs, BlockDriverState *backing, Error **errp);
 LIVEBLK_PUBLIC int bdrv_change_backing_file(BlockDriverState *bs, const char *backing_file,
                                             const char *backing_fmt, Error **errp);

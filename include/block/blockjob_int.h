@@ -41,6 +41,8 @@ struct BlockJobDriver {
     void (*change)(BlockJob *job, BlockJobChangeOptions *opts, Error **errp);
     void (*set_speed)(BlockJob *job, int64_t speed);    /* told after it changed */
     void (*user_resume)(BlockJob *job);
+    /* Wait for the end of the job's own I/O: it is about to park. NULL: there is none. */
+    void coroutine_fn (*pause)(BlockJob *job);
     /* Add what is special to query-block-jobs. */
     void (*query)(BlockJob *job, BlockJobInfo *info);
     /* Is I/O of the job's own in flight while it is not `busy`? NULL: no. */

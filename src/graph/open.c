@@ -412,6 +412,35 @@ static int coroutine_fn open_chain(BlockDriverState *top, Error **errp)
     return ret;
 }
 
+typedef struct OpenBackingCall {
+    BlockDriverState *bs;
+    Error **errp;
+    int ret;
+} OpenBackingCall;
+
+static void coroutine_fn open_backing_co(void *opaque)
+{
+    OpenBackingCall *call = opaque;
+
+    call->ret = open_chain(call->bs, call->errp);
+}
+
+int bdrv_open_backing_file(BlockDriverState *bs, Error **errp)
+{
+    OpenBackingCall call = { bs, errp, 0 };
+    int flags = bs->open_flags;
+
+    g_assert(qemu_in_main_thread() && !bs->backing);
+    bs->open_flags &= ~BDRV_O_NO_BACKING;
+    aio_co_run(open_backing_co, &call);
+    if (call.ret < 0) {
+        bs->open_flags = flags;
+    } else {
+        bdrv_refresh_filename(bs);
+    }
+    return call.ret;
+}
+
 static BlockDriverState *coroutine_fn open_tree(const OpenRequest *req, Error **errp)
 {
     BlockDriverState *bs = open_node(req, errp);

@@ -169,7 +169,6 @@ void block_job_unref(BlockJob *job)
     if (job->blk) {
         blk_unref(job->blk);
     }
-    LIST_REMOVE(job, job_list);
     error_free(job->err);
     g_free(job->id);
     g_free(job);
@@ -263,6 +262,12 @@ void coroutine_fn job_pause_point(BlockJob *job)
     g_assert(job->co == qemu_coroutine_self());
     if (!job_should_park(job)) {
         return;
+    }
+    if (job->driver->pause) {
+        job->driver->pause(job);
+        if (!job_should_park(job)) {
+            return;
+        }
     }
     JobStatus was = job->status;
 

@@ -79,6 +79,7 @@ void job_dismiss_now(BlockJob *job)
     job->deferred_to_main_loop = true;
     job_txn_del_job(job);
     job_set_status(job, JOB_STATUS_NULL);
+    LIST_REMOVE(job, job_list);     /* its id is free, whoever may still hold a reference */
     block_job_unref(job);
 }
 

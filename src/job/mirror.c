@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: MIT */
 /* mirror.c: the mirror job: its loop, its end, its start; see mirror.h. Main thread. */
-#include "aio/barrier.h"
 #include "job/mirror.h"
 
 #define CHUNK_ALONE     (1 * MiB)       /* one copy while no guest is busy */
@@ -9,7 +8,6 @@
 #define SLOW_NS         (2 * 1000 * 1000LL)     /* a copy that takes this long: such storage */
 #define DEPTH_ALONE     8
 #define BUF_DEFAULT     (16 * MiB)
-#define SLICE_NS        (100 * 1000 * 1000LL)
 #define IDLE_DELAY_NS   (50 * 1000 * 1000LL)    /* ready: let writes gather before they are copied */
 #define RETRY_NS        (200 * 1000 * 1000LL)   /* after an ignored error */
 #define CLOSING_BYTES   (1 * MiB)       /* so little is dirty that guests may wait for a piece of it */
@@ -17,28 +15,38 @@
 
 /* ---- the beginning: what is dirty ---- */
 
+/* Does a range of this status have to be looked at? What reads as zero need not where the target
+ * does too, nor what both take from the same backing image. */
+static bool status_is_dirty(MirrorJob *s, int status)
+{
+    return s->sync == MIRROR_SYNC_MODE_TOP ? status & BDRV_BLOCK_ALLOCATED : !(status & BDRV_BLOCK_ZERO);
+}
+
 static int coroutine_fn mirror_dirty_init(MirrorJob *s)
 {
     int64_t at = 0, n;
 
-    if (s->sync == MIRROR_SYNC_MODE_FULL) {
-        bdrv_set_dirty_bitmap(s->dirty, 0, s->length);
+    if (s->sync == MIRROR_SYNC_MODE_NONE) {
         return 0;
     }
-    while (s->sync == MIRROR_SYNC_MODE_TOP && at < s->length) {
+    if (s->sync == MIRROR_SYNC_MODE_FULL && s->zero_target) {
+        bdrv_set_dirty_bitmap(s->copy.dirty, 0, s->copy.length);
+        return 0;
+    }
+    while (at < s->copy.length) {
         job_pause_point(&s->common);
         if (job_is_cancelled(&s->common)) {
             return 0;
         }
         bdrv_inc_in_flight(s->top);
-        int ret = bdrv_co_is_allocated_above(s->source, s->base, false, at, s->length - at, &n, NULL);
+        int ret = bdrv_co_block_status_above(s->source, s->copy.base, at, s->copy.length - at, &n, NULL, NULL);
 
         bdrv_dec_in_flight(s->top);
         if (ret < 0) {
             return ret;
         }
-        if (ret) {
-            bdrv_set_dirty_bitmap(s->dirty, at, n);
+        if (status_is_dirty(s, ret)) {
+            bdrv_set_dirty_bitmap(s->copy.dirty, at, n);
         }
         at += n;
         if (at % (1 * GiB) < n) {
@@ -49,11 +57,6 @@ static int coroutine_fn mirror_dirty_init(MirrorJob *s)
 }
 
 /* ---- the loop ---- */
-
-static void mirror_progress(MirrorJob *s)
-{
-    job_progress_set_remaining(&s->common, bdrv_get_dirty_count(s->dirty) + s->in_flight_bytes);
-}
 
 static void mirror_set_through(MirrorJob *s, bool on)
 {
@@ -90,25 +93,21 @@ static void mirror_check_target_error(MirrorJob *s)
 {
     int error = __atomic_exchange_n(&s->target_error, 0, __ATOMIC_RELAXED);
 
-    if (error && block_job_error_action(&s->common, s->on_target_error, false, error) ==
+    if (error && block_job_error_action(&s->common, s->copy.on_write_error, false, error) ==
         BLOCK_ERROR_ACTION_REPORT) {
-        s->ret = -error;
-    }
-}
-
-static void coroutine_fn mirror_wait_idle(MirrorJob *s)
-{
-    while (s->in_flight) {
-        job_wait_enter(&s->common);
+        s->copy.ret = -error;
     }
 }
 
 static int coroutine_fn mirror_become_ready(MirrorJob *s)
 {
-    int ret = blk_co_flush(s->target);
+    int ret = copy_target_request(&s->copy, COPY_FLUSH, 0, 0, NULL, 0);
 
+    if (ret < 0 && job_is_cancelled(&s->common)) {
+        return 0;
+    }
     if (ret < 0) {
-        BlockErrorAction action = block_job_error_action(&s->common, s->on_target_error, false, -ret);
+        BlockErrorAction action = block_job_error_action(&s->common, s->copy.on_write_error, false, -ret);
 
         if (action == BLOCK_ERROR_ACTION_REPORT) {
             return ret;
@@ -116,27 +115,9 @@ static int coroutine_fn mirror_become_ready(MirrorJob *s)
         job_sleep_ns(&s->common, action == BLOCK_ERROR_ACTION_IGNORE ? RETRY_NS : 0);
         return 0;
     }
-    mirror_progress(s);
+    copy_progress(&s->copy);
     job_transition_to_ready(&s->common);
     return 0;
-}
-
-/* Nothing to start: wait for a copy's end, a verb, dirt or the end of a guest's operation. Says
- * first that it waits, then looks once more; mirror_wake() does the same the other way round, so
- * that one of the two sees the other. */
-static void coroutine_fn mirror_idle(MirrorJob *s, bool (*still)(MirrorJob *))
-{
-    __atomic_store_n(&s->idle, 1, __ATOMIC_SEQ_CST);
-    aio_mb();
-    if (still(s)) {
-        job_yield(&s->common);
-    }
-    __atomic_store_n(&s->idle, 0, __ATOMIC_SEQ_CST);
-}
-
-static bool mirror_is_clean(MirrorJob *s)
-{
-    return bdrv_get_dirty_count(s->dirty) == 0;
 }
 
 static int coroutine_fn mirror_loop(MirrorJob *s)
@@ -148,22 +129,22 @@ static int coroutine_fn mirror_loop(MirrorJob *s)
     for (;;) {
         job_pause_point(job);
         mirror_check_target_error(s);
-        if (s->ret < 0 || job_is_cancelled(job)) {
-            return s->ret;
+        if (s->copy.ret < 0 || job_is_cancelled(job)) {
+            return s->copy.ret;
         }
         int64_t now = qemu_clock_get_ns(QEMU_CLOCK_VIRTUAL);
 
-        if (now < s->pace_until_ns) {       /* the speed limit; set-speed lifts it */
-            job_sleep_ns(job, s->pace_until_ns - now);
+        if (now < s->copy.pace_until_ns) {  /* the speed limit; set-speed lifts it */
+            job_sleep_ns(job, s->copy.pace_until_ns - now);
             continue;
         }
-        int64_t dirty = bdrv_get_dirty_count(s->dirty);
+        int64_t dirty = bdrv_get_dirty_count(s->copy.dirty);
         bool ending = s->should_complete || job_cancel_requested(job);
 
-        mirror_progress(s);
+        copy_progress(&s->copy);
         __atomic_store_n(&s->closing, __atomic_load_n(&s->write_through, __ATOMIC_RELAXED) &&
-                         dirty <= MAX(CLOSING_BYTES, 4 * s->granularity), __ATOMIC_RELAXED);
-        if (dirty == 0 && s->in_flight == 0) {
+                         dirty <= MAX(CLOSING_BYTES, 4 * s->copy.granularity), __ATOMIC_RELAXED);
+        if (dirty == 0 && s->copy.in_flight == 0) {
             if (!job_is_ready(job)) {
                 int ret = mirror_become_ready(s);
 
@@ -178,7 +159,7 @@ static int coroutine_fn mirror_loop(MirrorJob *s)
             if (ending) {
                 return 0;
             }
-            mirror_idle(s, mirror_is_clean);
+            copy_idle(&s->copy, copy_is_clean);
             if (!s->should_complete && !job_cancel_requested(job) &&
                 !__atomic_load_n(&s->write_through, __ATOMIC_RELAXED)) {
                 job_sleep_ns(job, IDLE_DELAY_NS);
@@ -187,44 +168,41 @@ static int coroutine_fn mirror_loop(MirrorJob *s)
         }
         /* One more time round: has it become less? If not, or when the end is wanted, writes go
          * to both sides from now on. */
-        if (s->cursor < last_cursor || ending) {
+        if (s->copy.cursor < last_cursor || ending) {
             if (ending || (!job_is_ready(job) && dirty > pass_dirty / 2)) {
                 mirror_set_through(s, true);
             }
             pass_dirty = dirty;
         }
-        last_cursor = s->cursor;
+        last_cursor = s->copy.cursor;
 
         bool busy = guest_is_busy(s, &guest_seen, &guest_seen_ns);
-        int64_t chunk = !busy ? CHUNK_ALONE : s->last_copy_ns > SLOW_NS ? CHUNK_SLOW : CHUNK_SHARED;
+        int64_t chunk = !busy ? CHUNK_ALONE : s->copy.last_copy_ns > SLOW_NS ? CHUNK_SLOW : CHUNK_SHARED;
         unsigned depth = busy ? 1 : DEPTH_ALONE;
 
-        chunk = MAX(MIN(chunk, s->buf_size), s->granularity);
-        if (s->in_flight >= depth || (s->in_flight && s->in_flight_bytes + chunk > s->buf_size)) {
+        chunk = MAX(MIN(chunk, s->copy.buf_size), s->copy.granularity);
+        if (s->copy.in_flight >= depth || (s->copy.in_flight && s->copy.in_flight_bytes + chunk > s->copy.buf_size)) {
             job_yield(job);
             continue;
         }
-        int64_t rest_until = s->last_copy_end_ns + s->last_copy_ns * guest_share(s, ending);
+        int64_t rest_until = s->copy.last_copy_end_ns + s->copy.last_copy_ns * guest_share(s, ending);
 
         if (busy && now < rest_until) {
             job_sleep_ns(job, rest_until - now);
             continue;
         }
         int before = s->common.iostatus;
-        int64_t begun = mirror_copy_start(s, chunk, busy ? 0 : BDRV_REQ_BULK);
+        int64_t begun = copy_start(&s->copy, chunk, busy ? 0 : BDRV_REQ_BULK);
 
         if (!begun) {
-            mirror_idle(s, mirror_copy_must_wait);
+            copy_idle(&s->copy, copy_must_wait);
             continue;
         }
         if (before != (int)s->common.iostatus) {
             continue;           /* paused by an error */
         }
-        int64_t delay = ratelimit_calculate_delay(&s->limit, begun, qemu_clock_get_ns(QEMU_CLOCK_VIRTUAL));
-
-        if (delay) {
-            s->pace_until_ns = qemu_clock_get_ns(QEMU_CLOCK_VIRTUAL) + delay;
-        } else {
+        copy_pace(&s->copy, begun);
+        if (!s->copy.pace_until_ns) {
             job_sleep_ns(job, 0);
         }
     }
@@ -233,13 +211,13 @@ static int coroutine_fn mirror_loop(MirrorJob *s)
 static int coroutine_fn mirror_run(BlockJob *job, Error **errp)
 {
     MirrorJob *s = container_of(job, MirrorJob, common);
-    int64_t target_length = blk_co_getlength(s->target);
+    int64_t target_length = blk_co_getlength(s->copy.target);
     int ret;
 
     if (target_length < 0) {
         return target_length;
     }
-    if (s->length != target_length) {
+    if (s->copy.length != target_length) {
         error_setg(errp, "Source and target image have different sizes");
         return -EINVAL;
     }
@@ -247,119 +225,18 @@ static int coroutine_fn mirror_run(BlockJob *job, Error **errp)
     if (ret == 0 && !job_is_cancelled(job)) {
         ret = mirror_loop(s);
     }
-    mirror_wait_idle(s);
+    copy_wait_idle(&s->copy);
     return ret;
 }
 
-/* ---- the end; control lock held ---- */
-
-static void mirror_release(MirrorJob *s)
-{
-    mirror_top_set_job(s->top, NULL);
-    block_job_remove_all_bdrv(&s->common);
-    blk_unref(s->target);
-    s->target = NULL;
-}
-
-static bool mirror_kick_pending(void *opaque)
-{
-    return __atomic_load_n(&((MirrorJob *)opaque)->kick_scheduled, __ATOMIC_SEQ_CST);
-}
-
-/* Take the filter out. The graph is as before the job then, but for @pivot. */
-static int coroutine_fn mirror_exit(MirrorJob *s, bool pivot, Error **errp)
-{
-    BlockDriverState *target = blk_bs(s->target), *source = s->source, *top = s->top;
-    BlockDriverState *replaced = source;
-    int ret = 0;
-
-    if (s->filter_gone) {
-        return 0;
-    }
-    s->filter_gone = true;
-    bdrv_ref(target);
-    bdrv_ref(source);
-    bdrv_ref(top);
-    bdrv_drained_begin(top);
-    bdrv_drained_begin(target);
-    aio_wait_while(mirror_kick_pending, s);
-    mirror_release(s);
-    bdrv_release_dirty_bitmap(s->dirty);
-    s->dirty = NULL;
-    if (pivot && s->replaces) {
-        replaced = bdrv_find_node(s->replaces);
-        if (!replaced) {
-            error_setg(errp, "Failed to find node with node-name='%s'", s->replaces);
-            ret = -ENOENT;
-        } else if (!bdrv_recurse_can_replace(source, replaced)) {
-            error_setg(errp, "Cannot replace '%s' any more: it no longer shows the data of '%s'",
-                       s->replaces, source->node_name);
-            ret = -EINVAL;
-        }
-    }
-    if (ret == 0 && pivot && s->backing_mode == MIRROR_SOURCE_BACKING_CHAIN && s->sync != MIRROR_SYNC_MODE_FULL) {
-        ret = bdrv_set_backing_hd(target, bdrv_backing_chain_next(source), errp);
-    }
-    if (ret == 0 && pivot) {
-        ret = bdrv_replace_node(replaced == source ? top : replaced, target, errp);
-    }
-    if (bdrv_drop_filter(top, ret < 0 ? NULL : errp) < 0 && ret == 0) {
-        ret = -EPERM;
-    }
-    bdrv_drained_end(target);
-    bdrv_drained_end(top);
-    bdrv_unref(top);            /* ours */
-    bdrv_unref(top);            /* the job's: it closes */
-    bdrv_unref(source);
-    bdrv_unref(target);
-    return ret;
-}
-
-static int coroutine_fn mirror_prepare(BlockJob *job, Error **errp)
-{
-    MirrorJob *s = container_of(job, MirrorJob, common);
-    int ret;
-
-    /* Guests wait from here on: what became dirty since run() ended is little. */
-    bdrv_drained_begin(s->top);
-    while ((ret = mirror_copy_now(s)) > 0) {
-    }
-    if (ret == 0) {
-        ret = blk_co_flush(s->target);
-    }
-    mirror_progress(s);
-    if (ret < 0) {
-        error_setg_errno(errp, -ret, "Could not bring the target up to date");
-        bdrv_drained_end(s->top);
-        return ret;
-    }
-    BlockDriverState *top = s->top;
-
-    bdrv_ref(top);
-    ret = mirror_exit(s, s->should_complete && !job_cancel_requested(job), errp);
-    bdrv_drained_end(top);
-    bdrv_unref(top);
-    return ret;
-}
-
-static void coroutine_fn mirror_abort(BlockJob *job)
-{
-    mirror_exit(container_of(job, MirrorJob, common), false, NULL);
-}
+/* ---- verbs ---- */
 
 static void mirror_free(BlockJob *job)
 {
     MirrorJob *s = container_of(job, MirrorJob, common);
 
-    pthread_mutex_destroy(&s->lock);
+    copy_destroy(&s->copy);
     g_free(s->replaces);
-}
-
-/* ---- verbs ---- */
-
-static bool mirror_cancel(BlockJob *job, bool force)
-{
-    return force || !job_is_ready(job);
 }
 
 static void mirror_complete(BlockJob *job, Error **errp)
@@ -368,6 +245,9 @@ static void mirror_complete(BlockJob *job, Error **errp)
 
     if (s->replaces && !bdrv_find_node(s->replaces)) {
         error_setg(errp, "Failed to find node with node-name='%s'", s->replaces);
+        return;
+    }
+    if (!mirror_open_backing(s, errp)) {
         return;
     }
     s->should_complete = true;
@@ -397,10 +277,7 @@ static void mirror_change(BlockJob *job, BlockJobChangeOptions *opts, Error **er
 
 static void mirror_set_speed(BlockJob *job, int64_t speed)
 {
-    MirrorJob *s = container_of(job, MirrorJob, common);
-
-    ratelimit_set_speed(&s->limit, speed, SLICE_NS);
-    s->pace_until_ns = 0;
+    copy_set_speed(&container_of(job, MirrorJob, common)->copy, speed);
 }
 
 static void mirror_query(BlockJob *job, BlockJobInfo *info)
@@ -412,7 +289,12 @@ static void mirror_query(BlockJob *job, BlockJobInfo *info)
 
 static bool mirror_drained_poll(BlockJob *job)
 {
-    return container_of(job, MirrorJob, common)->in_flight > 0;
+    return container_of(job, MirrorJob, common)->copy.in_flight > 0;
+}
+
+static void coroutine_fn mirror_pause(BlockJob *job)
+{
+    copy_wait_idle(&container_of(job, MirrorJob, common)->copy);
 }
 
 static const BlockJobDriver mirror_job_driver = {
@@ -426,20 +308,24 @@ static const BlockJobDriver mirror_job_driver = {
     .change        = mirror_change,
     .set_speed     = mirror_set_speed,
     .query         = mirror_query,
+    .pause         = mirror_pause,
     .drained_poll  = mirror_drained_poll,
     .free          = mirror_free,
 };
 
 /* ---- the start ---- */
 
-static int64_t default_granularity(BlockDriverState *target)
+/* A partial mirror to an image whose backing is not there yet goes by whole clusters of it: what a
+ * cluster is not given it would fill with zeroes. */
+static int64_t mirror_granularity(MirrorJob *s, BlockDriverState *target, int64_t asked)
 {
     BlockDriverInfo info;
+    int64_t cluster = bdrv_get_info(target, &info) >= 0 ? info.cluster_size : 0;
+    int64_t granularity = asked ? asked : cluster ? MIN(MAX(cluster, 4 * KiB), 64 * KiB) : 64 * KiB;
 
-    if (bdrv_get_info(target, &info) >= 0 && info.cluster_size) {
-        return MIN(MAX(info.cluster_size, 4 * KiB), 64 * KiB);
-    }
-    return 64 * KiB;
+    s->copy.opaque_granules = s->sync != MIRROR_SYNC_MODE_FULL && target->drv->supports_backing &&
+                              !target->backing;
+    return s->copy.opaque_granules ? MAX(granularity, cluster) : granularity;
 }
 
 static void coroutine_fn refresh_length_co(void *opaque)
@@ -487,9 +373,8 @@ void mirror_start(const char *job_id, BlockDriverState *bs, BlockDriverState *ta
     if (!s) {
         goto fail;
     }
-    pthread_mutex_init(&s->lock, NULL);
-    LIST_INIT(&s->ops);
-    qemu_co_queue_init(&s->ops_ended);
+    copy_init(&s->copy);
+    s->copy.job = &s->common;
     if (speed) {
         Error *err = NULL;
 
@@ -499,30 +384,34 @@ void mirror_start(const char *job_id, BlockDriverState *bs, BlockDriverState *ta
             goto fail;
         }
     }
-    s->target = blk_new(qemu_get_aio_context(), BLK_PERM_WRITE, BLK_PERM_WRITE_UNCHANGED);
-    if (blk_insert_bs(s->target, target, errp) < 0 ||
+    s->copy.target = blk_new(qemu_get_aio_context(), BLK_PERM_WRITE, BLK_PERM_WRITE_UNCHANGED);
+    if (blk_insert_bs(s->copy.target, target, errp) < 0 ||
         block_job_add_bdrv(&s->common, "source", bs, 0, guests, errp) < 0 ||
         block_job_add_bdrv(&s->common, "target", target, 0, BLK_PERM_ALL, errp) < 0) {
         goto fail;
     }
-    s->granularity = granularity ? granularity : default_granularity(target);
-    s->dirty = bdrv_create_dirty_bitmap(top, s->granularity, NULL, errp);
-    if (!s->dirty) {
+    s->sync = mode;
+    s->backing_mode = backing_mode;
+    s->copy.granularity = mirror_granularity(s, target, granularity);
+    s->copy.dirty = bdrv_create_dirty_bitmap(top, s->copy.granularity, NULL, errp);
+    if (!s->copy.dirty) {
         goto fail;
     }
-    bdrv_disable_dirty_bitmap(s->dirty);        /* the filter marks, since it knows what went through */
-    blk_set_disable_request_queuing(s->target, true);
+    bdrv_disable_dirty_bitmap(s->copy.dirty);        /* the filter marks, since it knows what went through */
+    blk_set_disable_request_queuing(s->copy.target, true);
     s->top = top;
     s->source = bs;
-    s->sync = mode;
-    s->base = mode == MIRROR_SYNC_MODE_TOP ? bdrv_backing_chain_next(bs) : NULL;
+    s->copy.read = top->backing;
+    s->copy.source = bs;
+    s->copy.counted = top;
+    s->zero_target = zero_target;
+    s->copy.base = mode == MIRROR_SYNC_MODE_TOP ? bdrv_backing_chain_next(bs) : NULL;
     s->replaces = g_strdup(replaces);
-    s->backing_mode = backing_mode;
-    s->on_source_error = on_source_error;
-    s->on_target_error = on_target_error;
-    s->unmap = unmap;
-    s->buf_size = buf_size ? buf_size : BUF_DEFAULT;
-    s->length = bdrv_getlength_cached(bs);
+    s->copy.on_read_error = on_source_error;
+    s->copy.on_write_error = on_target_error;
+    s->copy.unmap = unmap;
+    s->copy.buf_size = buf_size ? buf_size : BUF_DEFAULT;
+    s->copy.length = bdrv_getlength_cached(bs);
     s->copy_mode = copy_mode;
     mirror_set_through(s, false);
     bdrv_drained_begin(top);
@@ -533,8 +422,8 @@ void mirror_start(const char *job_id, BlockDriverState *bs, BlockDriverState *ta
 
 fail:
     if (s) {
-        if (s->target) {
-            blk_unref(s->target);
+        if (s->copy.target) {
+            blk_unref(s->copy.target);
         }
         block_job_remove_all_bdrv(&s->common);
         block_job_early_fail(&s->common);

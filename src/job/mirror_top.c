@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* mirror_top.c: the filter above a mirrored source; see mirror.h. Requests: any thread. */
-#include "aio/barrier.h"
 #include "job/mirror.h"
+#include "block/iov.h"
 
 typedef struct MirrorTop {
     MirrorJob *job;             /* changes on a drained node */
@@ -12,83 +12,10 @@ void mirror_top_set_job(BlockDriverState *top, MirrorJob *s)
     ((MirrorTop *)top->opaque)->job = s;
 }
 
-static void mirror_kick_bh(void *opaque)
-{
-    MirrorJob *s = opaque;
-
-    __atomic_store_n(&s->kick_scheduled, 0, __ATOMIC_SEQ_CST);
-    aio_wait_kick();            /* mirror_exit() waits for this */
-    if (s->common.status != JOB_STATUS_NULL) {
-        job_enter(&s->common);
-    }
-    block_job_unref(&s->common);
-}
-
-static void mirror_ref_and_kick(void *opaque)
-{
-    MirrorJob *s = opaque;
-
-    block_job_ref(&s->common);
-    mirror_kick_bh(s);
-}
-
-/* There is something to do for a job that waits for it: dirt, or the end of an operation. */
-static void mirror_wake(MirrorJob *s)
-{
-    aio_mb();    /* what was done, then the look; see mirror_idle() */
-    if (!__atomic_load_n(&s->idle, __ATOMIC_RELAXED) ||
-        !__atomic_exchange_n(&s->idle, 0, __ATOMIC_SEQ_CST)) {
-        return;
-    }
-    if (!__atomic_exchange_n(&s->kick_scheduled, 1, __ATOMIC_SEQ_CST)) {
-        /* The filter is counted here, so the job that owns it is alive when the bottom half
-         * is queued; it is freed only in the main thread, after a drain, by which time this
-         * has run (mirror_exit waits for it). */
-        aio_bh_schedule_oneshot(qemu_get_aio_context(), mirror_ref_and_kick, s);
-    }
-}
-
-void mirror_mark_dirty(MirrorJob *s, int64_t offset, int64_t bytes)
-{
-    bdrv_set_dirty_bitmap(s->dirty, offset, bytes);
-    mirror_wake(s);
-}
-
 /* Does write-through pay? Not while the whole range waits to be copied. */
-static bool range_is_dirty(MirrorJob *s, const MirrorOp *op)
+static bool range_is_dirty(MirrorJob *s, const CopyOp *op)
 {
-    return bdrv_dirty_bitmap_next_zero(s->dirty, op->offset, op->bytes) < 0;
-}
-
-/* Enter @op. Where something overlaps: wait for its end while closing, else return false. */
-static bool coroutine_fn op_begin(MirrorJob *s, MirrorOp *op)
-{
-    MirrorOp *o;
-
-    pthread_mutex_lock(&s->lock);
-again:
-    LIST_FOREACH(o, &s->ops, link) {
-        if (op->offset < o->offset + o->bytes && o->offset < op->offset + op->bytes) {
-            if (__atomic_load_n(&s->closing, __ATOMIC_RELAXED)) {
-                qemu_co_queue_wait_plain(&s->ops_ended, &s->lock);
-                goto again;
-            }
-            pthread_mutex_unlock(&s->lock);
-            return false;
-        }
-    }
-    LIST_INSERT_HEAD(&s->ops, op, link);
-    pthread_mutex_unlock(&s->lock);
-    return true;
-}
-
-void mirror_op_end(MirrorJob *s, MirrorOp *op)
-{
-    pthread_mutex_lock(&s->lock);
-    LIST_REMOVE(op, link);
-    qemu_co_queue_restart_all(&s->ops_ended);
-    pthread_mutex_unlock(&s->lock);
-    mirror_wake(s);
+    return bdrv_dirty_bitmap_next_zero(s->copy.dirty, op->offset, op->bytes) < 0;
 }
 
 typedef enum { TOP_WRITE, TOP_ZERO, TOP_DISCARD } TopKind;
@@ -110,23 +37,20 @@ static int coroutine_fn target_change(MirrorJob *s, TopKind kind, int64_t offset
                                       QEMUIOVector *qiov, size_t qiov_offset, BdrvRequestFlags flags)
 {
     flags &= BDRV_REQ_MAY_UNMAP | BDRV_REQ_FUA;
-    if (!s->unmap) {
+    if (!s->copy.unmap) {
         flags &= ~BDRV_REQ_MAY_UNMAP;
     }
     if (kind == TOP_ZERO) {
-        return blk_co_pwrite_zeroes(s->target, offset, bytes, flags);
+        return copy_target_request(&s->copy, COPY_ZERO, offset, bytes, NULL, flags);
     }
-    if (qiov_offset == 0 && qiov->size == (size_t)bytes) {
-        return blk_co_pwritev(s->target, offset, bytes, qiov, flags);
+    /* A copy, since the guest gets its buffer back even if the target never answers. */
+    void *buf = qemu_try_blockalign(s->source, bytes);
+
+    if (!buf) {
+        return -ENOMEM;
     }
-    QEMUIOVector part;
-
-    qemu_iovec_init(&part, qiov->niov);
-    qemu_iovec_concat(&part, qiov, qiov_offset, bytes);
-    int ret = blk_co_pwritev(s->target, offset, bytes, &part, flags);
-
-    qemu_iovec_destroy(&part);
-    return ret;
+    qemu_iovec_to_buf(qiov, qiov_offset, buf, bytes);
+    return copy_target_request(&s->copy, COPY_WRITE, offset, bytes, buf, flags);
 }
 
 static int coroutine_fn top_change(BlockDriverState *bs, TopKind kind, int64_t offset, int64_t bytes,
@@ -140,15 +64,18 @@ static int coroutine_fn top_change(BlockDriverState *bs, TopKind kind, int64_t o
     __atomic_fetch_add(&s->guest_writes, 1, __ATOMIC_RELAXED);
 
     bool through = __atomic_load_n(&s->write_through, __ATOMIC_ACQUIRE);
-    MirrorOp op = { .offset = offset, .bytes = bytes };
+    CopyOp op = { .offset = offset, .bytes = bytes };
 
+    if (s->copy.opaque_granules && !QEMU_IS_ALIGNED(offset | bytes, s->copy.granularity)) {
+        through = false;        /* the target needs the whole granule */
+    }
     if (through && !__atomic_load_n(&s->closing, __ATOMIC_RELAXED) && range_is_dirty(s, &op)) {
         through = false;
     }
-    if (!through || !op_begin(s, &op)) {
+    if (!through || !copy_op_begin(&s->copy, &op, &s->closing)) {
         int ret = source_change(bs, kind, offset, bytes, qiov, qiov_offset, flags);
 
-        mirror_mark_dirty(s, offset, bytes);    /* also after an error: contents may have changed */
+        copy_mark_dirty(&s->copy, offset, bytes);    /* also after an error: contents may have changed */
         return ret;
     }
     int ret = source_change(bs, kind, offset, bytes, qiov, qiov_offset, flags), tret = ret;
@@ -165,12 +92,12 @@ static int coroutine_fn top_change(BlockDriverState *bs, TopKind kind, int64_t o
     }
     if (tret < 0 || !known) {
         /* The guest's disk is the source: an error of the target is the job's affair. */
-        if (ret == 0 && tret < 0) {
+        if (ret == 0 && tret < 0 && !__atomic_load_n(&s->copy.abandoned, __ATOMIC_RELAXED)) {
             __atomic_store_n(&s->target_error, -tret, __ATOMIC_RELAXED);
         }
-        mirror_mark_dirty(s, offset, bytes);
+        copy_mark_dirty(&s->copy, offset, bytes);
     }
-    mirror_op_end(s, &op);
+    copy_op_end(&s->copy, &op);
     return ret;
 }
 
