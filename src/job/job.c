@@ -42,10 +42,15 @@ static const unsigned job_accepts[JOB_VERB__MAX] = {
     [JOB_VERB_CHANGE]    = ALIVE,
 };
 
+bool job_may_follow(JobStatus from, JobStatus to)
+{
+    return job_follows[from] & (1u << to);
+}
+
 void job_set_status(BlockJob *job, JobStatus to)
 {
     g_assert(qemu_in_main_thread());
-    g_assert(job_follows[job->status] & (1u << to));
+    g_assert(job_may_follow(job->status, to));
     job->status = to;
     job->ready = to == JOB_STATUS_READY || to == JOB_STATUS_STANDBY;
     if (!block_job_is_internal(job)) {

@@ -161,6 +161,7 @@ static void coroutine_fn job_completed_txn_abort(BlockJob *job)
         if (other != job) {
             /* It did not fail by itself: a cancellation, even where it got ready. */
             job_cancel_async(other, true);
+            job_enter(other);
         }
     }
     for (i = 0; i < jobs->len; i++) {

@@ -17,6 +17,7 @@ struct BlockJobTxn {
 /* job.c */
 BlockJob *job_new(const char *id, const BlockJobDriver *driver, JobTxn *txn, int flags,
                   BlockCompletionFunc *cb, void *opaque, Error **errp);
+bool job_may_follow(JobStatus from, JobStatus to);      /* the table of states */
 void job_set_status(BlockJob *job, JobStatus to);       /* asserts that it is allowed */
 void job_drained_begin(BlockJob *job);
 bool job_drained_poll(BlockJob *job);

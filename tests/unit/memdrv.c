@@ -51,6 +51,9 @@ static int coroutine_fn mem_begin(BlockDriverState *bs, int op, BdrvRequestFlags
     }
     pthread_mutex_unlock(&s->lock);
     mem_pause(s);
+    while (__atomic_load_n(&s->hang[op], __ATOMIC_RELAXED)) {
+        co_sleep_ns(1000 * 1000);
+    }
     return ret;
 }
 

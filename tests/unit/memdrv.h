@@ -42,6 +42,7 @@ typedef struct MemState {
     unsigned in_driver[MEM_OPS], in_driver_max[MEM_OPS];
     int error[MEM_OPS];             /* negative errno that every call gives; 0: works */
     unsigned error_after[MEM_OPS];  /* ... but only after so many more calls */
+    bool hang[MEM_OPS];             /* calls do not go on while this is set */
     BdrvRequestFlags last_flags[MEM_OPS];
 } MemState;
 
