@@ -23,9 +23,11 @@
 #endif
 
 #ifdef CO_ASAN
-#define STACK_BYTES     (1 * MiB)   /* its frames are several times as large */
+#define STACK_BYTES     (4 * MiB)   /* its frames are several times as large */
 #else
-#define STACK_BYTES     (256 * KiB)
+/* Address space only: pages are given when touched. Enough for the deepest that input may ask
+ * for by recursion: a chain of a thousand layers, a message nested a thousand times. */
+#define STACK_BYTES     (1 * MiB)
 #endif
 #define COLOURS         16
 #define POOL_THREAD_MAX 64

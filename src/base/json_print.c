@@ -36,7 +36,7 @@ static int wire_compare(const void *a, const void *b)
 }
 
 /* The members of @d in the order of the wire: in @small if they fit, else allocated. */
-#define WIRE_SMALL 32
+#define WIRE_SMALL 8            /* messages nest a thousand deep, and this is on the stack at each level */
 static WireMember *wire_members(const QDict *d, WireMember small[WIRE_SMALL])
 {
     size_t n = qdict_size(d), i = 0;
