@@ -21,13 +21,30 @@ struct BdrvDirtyBitmap {
     LIST_ENTRY(BdrvDirtyBitmap) list;
 };
 
+/* Cover the node as long as it is now. Always asked anew, under the lock: threads that make the
+ * node longer at the same time may tell of it in the wrong order. Lock held. */
+static void bitmap_fit(BdrvDirtyBitmap *b)
+{
+    int64_t length = bdrv_getlength_cached(b->bs);
+
+    if (length != hbitmap_size(b->hb)) {
+        hbitmap_truncate(b->hb, length);
+    }
+}
+
 static void bitmap_written(BdrvWriteObserver *obs, int64_t offset, int64_t bytes)
 {
     BdrvDirtyBitmap *b = container_of(obs, BdrvDirtyBitmap, observer);
 
-    if (__atomic_load_n(&b->enabled, __ATOMIC_ACQUIRE)) {
-        bdrv_set_dirty_bitmap(b, offset, bytes);
+    if (!__atomic_load_n(&b->enabled, __ATOMIC_ACQUIRE)) {
+        return;
     }
+    pthread_mutex_lock(&b->lock);
+    if (unlikely(offset + bytes > hbitmap_size(b->hb))) {
+        bitmap_fit(b);          /* somebody else saw it grow, and has not told us yet */
+    }
+    hbitmap_set(b->hb, offset, bytes);
+    pthread_mutex_unlock(&b->lock);
 }
 
 static void bitmap_resized(BdrvWriteObserver *obs, int64_t length_bytes)
@@ -35,7 +52,7 @@ static void bitmap_resized(BdrvWriteObserver *obs, int64_t length_bytes)
     BdrvDirtyBitmap *b = container_of(obs, BdrvDirtyBitmap, observer);
 
     pthread_mutex_lock(&b->lock);
-    hbitmap_truncate(b->hb, length_bytes);
+    bitmap_fit(b);
     pthread_mutex_unlock(&b->lock);
 }
 
@@ -134,7 +151,7 @@ bool bdrv_dirty_bitmap_get(BdrvDirtyBitmap *b, int64_t offset)
 void bdrv_set_dirty_bitmap(BdrvDirtyBitmap *b, int64_t offset, int64_t bytes)
 {
     pthread_mutex_lock(&b->lock);
-    hbitmap_set(b->hb, offset, MIN(bytes, hbitmap_size(b->hb) - offset));
+    hbitmap_set(b->hb, offset, bytes);
     pthread_mutex_unlock(&b->lock);
 }
 

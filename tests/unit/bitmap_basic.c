@@ -1,0 +1,154 @@
+/* SPDX-License-Identifier: MIT */
+/* bitmap_basic.c: dirty bitmaps on a live node: what they record, what they are asked, and that they
+ * miss no write where the node grows, shrinks, or where a write fails.
+ */
+#include "base/osdep.h"
+#include "block/dirty-bitmap.h"
+#include "memdrv.h"
+
+typedef struct Fixture {
+    BlockDriverState *mem;
+    BlockBackend *blk;
+} Fixture;
+
+static Fixture fixture_new(int64_t size)
+{
+    Fixture f;
+
+    f.mem = mem_node_new("mem0", &(MemConfig) { .size = size, .flags = BDRV_O_UNMAP });
+    f.blk = mem_backend_new(f.mem);
+    blk_set_allow_write_beyond_eof(f.blk, true);
+    return f;
+}
+
+static void fixture_free(Fixture *f)
+{
+    blk_unref(f->blk);
+    bdrv_unref(f->mem);
+    g_assert_null(bdrv_next_all_states(NULL));
+}
+
+static void test_records(void)
+{
+    Fixture f = fixture_new(1 * MiB);
+    BdrvDirtyBitmap *b = bdrv_create_dirty_bitmap(f.mem, 4096, "b", &error_abort);
+    uint8_t buf[8192] = { 1 };
+    int64_t start, n;
+
+    g_assert_true(bdrv_find_dirty_bitmap(f.mem, "b") == b && !bdrv_find_dirty_bitmap(f.mem, "c"));
+    g_assert_cmpint(bdrv_dirty_bitmap_granularity(b), ==, 4096);
+    g_assert_cmpint(blk_pread(f.blk, 0, 4096, buf, 0), ==, 0);
+    g_assert_cmpint(blk_flush(f.blk), ==, 0);
+    g_assert_cmpint(bdrv_get_dirty_count(b), ==, 0);
+    g_assert_cmpint(blk_pwrite(f.blk, 4095, 2, buf, 0), ==, 0);
+    g_assert_cmpint(bdrv_get_dirty_count(b), ==, 8192);
+    g_assert_cmpint(blk_pwrite_zeroes(f.blk, 64 * KiB, 4096, 0), ==, 0);
+    g_assert_cmpint(blk_pdiscard(f.blk, 128 * KiB, 4096), ==, 0);
+    g_assert_cmpint(bdrv_get_dirty_count(b), ==, 16384);
+    g_assert_true(bdrv_dirty_bitmap_next_dirty_area(b, 8192, 1 * MiB, 1 * MiB, &start, &n));
+    g_assert_true(start == 64 * KiB && n == 4096);
+    g_assert_cmpint(bdrv_dirty_bitmap_next_zero(b, 0, 1 * MiB), ==, 8192);
+    bdrv_reset_dirty_bitmap(b, 0, 8192);
+    g_assert_false(bdrv_dirty_bitmap_get(b, 4095));
+    /* Disabled: nothing. */
+    bdrv_drained_begin(f.mem);
+    bdrv_disable_dirty_bitmap(b);
+    bdrv_drained_end(f.mem);
+    g_assert_false(bdrv_dirty_bitmap_enabled(b));
+    g_assert_cmpint(blk_pwrite(f.blk, 0, 4096, buf, 0), ==, 0);
+    g_assert_false(bdrv_dirty_bitmap_get(b, 0));
+    bdrv_drained_begin(f.mem);
+    bdrv_enable_dirty_bitmap(b);
+    bdrv_drained_end(f.mem);
+    g_assert_cmpint(blk_pwrite(f.blk, 0, 4096, buf, 0), ==, 0);
+    g_assert_true(bdrv_dirty_bitmap_get(b, 0));
+    bdrv_release_dirty_bitmap(b);
+    fixture_free(&f);
+}
+
+static void test_making(void)
+{
+    Fixture f = fixture_new(1 * MiB);
+    BdrvDirtyBitmap *b = bdrv_create_dirty_bitmap(f.mem, 65536, "b", &error_abort), *anonymous;
+    BlockDirtyInfoList *list;
+    Error *err = NULL;
+
+    g_assert_null(bdrv_create_dirty_bitmap(f.mem, 65536, "b", &err));
+    g_assert_cmpstr(error_get_pretty(err), ==, "Bitmap already exists: b");
+    g_clear_pointer(&err, error_free);
+    for (size_t i = 0; i < 4; i++) {
+        static const uint32_t bad[] = { 0, 256, 513, 3 << 20 };
+
+        g_assert_null(bdrv_create_dirty_bitmap(f.mem, bad[i], "c", &err));
+        g_assert_cmpstr(error_get_pretty(err), ==, "Granularity must be power of 2 and at least 512");
+        g_clear_pointer(&err, error_free);
+    }
+    anonymous = bdrv_create_dirty_bitmap(f.mem, 512, NULL, &error_abort);
+    bdrv_dirty_bitmap_set_busy(b, true);
+    bdrv_set_dirty_bitmap(b, 0, 1);
+    list = bdrv_query_dirty_bitmaps(f.mem);
+    g_assert_true(list && list->next && !list->next->next);
+    g_assert_null(list->value->name);
+    g_assert_cmpstr(list->next->value->name, ==, "b");
+    g_assert_true(list->next->value->busy && list->next->value->recording && list->next->value->count == 65536);
+    qapi_free(&qapi_type_BlockDirtyInfoList, list);
+    bdrv_release_dirty_bitmap(anonymous);
+    bdrv_release_dirty_bitmap(b);
+    fixture_free(&f);
+}
+
+/* Writes beyond the end make the node longer, and are recorded; one that fails there is none, and
+ * leaves the bitmap as long as the node. */
+static void test_growing(void)
+{
+    Fixture f = fixture_new(64 * KiB);
+    BdrvDirtyBitmap *b = bdrv_create_dirty_bitmap(f.mem, 4096, "b", &error_abort);
+    uint8_t buf[4096] = { 1 };
+
+    mem_state(f.mem)->error[MEM_WRITE] = -ENOSPC;
+    g_assert_cmpint(blk_pwrite(f.blk, 128 * KiB, 4096, buf, 0), ==, -ENOSPC);
+    g_assert_cmpint(bdrv_get_dirty_count(b), ==, 0);
+    g_assert_cmpint(blk_pwrite(f.blk, 62 * KiB, 4096, buf, 0), ==, -ENOSPC);
+    g_assert_cmpint(bdrv_get_dirty_count(b), ==, 4096);     /* it may have been written */
+    mem_state(f.mem)->error[MEM_WRITE] = 0;
+    g_assert_cmpint(blk_pwrite(f.blk, 128 * KiB, 4096, buf, 0), ==, 0);
+    g_assert_true(bdrv_dirty_bitmap_get(b, 128 * KiB));
+    g_assert_cmpint(blk_truncate(f.blk, 32 * KiB, true, PREALLOC_MODE_OFF, &error_abort), ==, 0);
+    g_assert_cmpint(bdrv_get_dirty_count(b), ==, 0);
+    bdrv_release_dirty_bitmap(b);
+    fixture_free(&f);
+}
+
+/* The length became known to the node, but nobody told the bitmap yet (two writers in two threads;
+ * somebody who asked for the length): what is written there counts. News that come late, of a length
+ * that is no longer true, take nothing away. */
+static void test_growing_unheard(void)
+{
+    Fixture f = fixture_new(64 * KiB);
+    BdrvDirtyBitmap *b = bdrv_create_dirty_bitmap(f.mem, 4096, "b", &error_abort);
+    BdrvWriteObserver *obs = LIST_FIRST(&f.mem->write_observers);
+
+    __atomic_store_n(&f.mem->total_bytes, 256 * KiB, __ATOMIC_SEQ_CST);
+    obs->written(obs, 200 * KiB, 4096);
+    g_assert_true(bdrv_dirty_bitmap_get(b, 200 * KiB));
+    obs->resized(obs, 128 * KiB);
+    g_assert_true(bdrv_dirty_bitmap_get(b, 200 * KiB));
+    g_assert_cmpint(bdrv_get_dirty_count(b), ==, 4096);
+    __atomic_store_n(&f.mem->total_bytes, 64 * KiB, __ATOMIC_SEQ_CST);
+    bdrv_release_dirty_bitmap(b);
+    fixture_free(&f);
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    aio_init_main(NULL, &error_abort);
+    g_test_add_func("/bitmap/records", test_records);
+    g_test_add_func("/bitmap/making", test_making);
+    g_test_add_func("/bitmap/growing", test_growing);
+    g_test_add_func("/bitmap/growing-unheard", test_growing_unheard);
+    int ret = g_test_run();
+
+    aio_cleanup_main();
+    return ret;
+}
