@@ -185,12 +185,17 @@ int bdrv_append(BlockDriverState *bs_new, BlockDriverState *bs_top, Error **errp
     } else {
         ret = -EINVAL;
     }
-    ret = graph_edit_end(&e, ret, errp);
-    if (!ret) {
+    ret = graph_edit_finalize(&e, ret, errp);
+    /* A filter is as long as what it shows, and must be so before requests come; an overlay has
+     * a length of its own. */
+    if (!ret && (role & BDRV_CHILD_FILTERED) && !bs_new->drv->co_getlength) {
         __atomic_store_n(&bs_new->total_bytes, __atomic_load_n(&bs_top->total_bytes, __ATOMIC_RELAXED),
                          __ATOMIC_RELAXED);
+    }
+    if (!ret) {
         bdrv_refresh_filename(bs_new);
     }
+    graph_edit_let_go(&e);
     return ret;
 }
 

@@ -57,7 +57,8 @@ static void node_quiesce(BlockDriverState *bs, GPtrArray *todo)
     LIST_FOREACH(c, &bs->parents, next_parent) {
         edge_quiesce(c, todo);
     }
-    if (bs->drv && bs->drv->drain_begin) {
+    /* One that is still being opened hears of it when it is (graph_drain_driver_opened). */
+    if (bs->opened && bs->drv->drain_begin) {
         bs->drv->drain_begin(bs);
     }
 }
@@ -100,7 +101,7 @@ static void node_unquiesce(BlockDriverState *bs, GPtrArray *todo)
     if (left > 0) {
         return;
     }
-    if (bs->drv && bs->drv->drain_end) {
+    if (bs->opened && bs->drv->drain_end) {
         bs->drv->drain_end(bs);
     }
     LIST_FOREACH(c, &bs->parents, next_parent) {
