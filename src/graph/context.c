@@ -18,6 +18,7 @@ struct BdrvAioNotifier {
     void (*attached)(AioContext *ctx, void *opaque);
     void (*detach)(void *opaque);
     void *opaque;
+    bool removed;               /* while they are called: freed when all have been */
     LIST_ENTRY(BdrvAioNotifier) link;
 };
 
@@ -28,6 +29,39 @@ AioContext *bdrv_get_aio_context(BlockDriverState *bs)
 
 /* ---- notifiers ---- */
 
+/* Notifiers are being called: one of them may remove itself or any other. Main thread. */
+static bool notifying;
+
+static void notifiers_sweep(BlockDriverState *bs)
+{
+    BdrvAioNotifier *n, *next;
+
+    LIST_FOREACH_SAFE(n, &bs->aio_notifiers, link, next) {
+        if (n->removed) {
+            LIST_REMOVE(n, link);
+            g_free(n);
+        }
+    }
+}
+
+/* @ctx: entered; NULL: about to be left. */
+static void notifiers_call(BlockDriverState *bs, AioContext *ctx)
+{
+    BdrvAioNotifier *n;
+
+    g_assert(!notifying);
+    notifying = true;
+    LIST_FOREACH(n, &bs->aio_notifiers, link) {
+        if (!n->removed && ctx) {
+            n->attached(ctx, n->opaque);
+        } else if (!n->removed) {
+            n->detach(n->opaque);
+        }
+    }
+    notifying = false;
+    notifiers_sweep(bs);
+}
+
 void bdrv_add_aio_context_notifier(BlockDriverState *bs,
         void (*attached_aio_context)(AioContext *new_context, void *opaque),
         void (*detach_aio_context)(void *opaque), void *opaque)
@@ -35,7 +69,7 @@ void bdrv_add_aio_context_notifier(BlockDriverState *bs,
     BdrvAioNotifier *n = g_new(BdrvAioNotifier, 1);
 
     g_assert(qemu_in_main_thread());
-    *n = (BdrvAioNotifier) { attached_aio_context, detach_aio_context, opaque };
+    *n = (BdrvAioNotifier) { attached_aio_context, detach_aio_context, opaque, false };
     LIST_INSERT_HEAD(&bs->aio_notifiers, n, link);
 }
 
@@ -48,9 +82,11 @@ void bdrv_remove_aio_context_notifier(BlockDriverState *bs,
     g_assert(qemu_in_main_thread());
     LIST_FOREACH(n, &bs->aio_notifiers, link) {
         if (n->attached == aio_context_attached && n->detach == aio_context_detached &&
-            n->opaque == opaque) {
-            LIST_REMOVE(n, link);
-            g_free(n);
+            n->opaque == opaque && !n->removed) {
+            n->removed = true;
+            if (!notifying) {
+                notifiers_sweep(bs);
+            }
             return;
         }
     }
@@ -61,12 +97,8 @@ void bdrv_remove_aio_context_notifier(BlockDriverState *bs,
 
 static void node_leave_context(BlockDriverState *bs)
 {
-    BdrvAioNotifier *n, *next;
-
     assert_bdrv_graph_writable(bs);
-    LIST_FOREACH_SAFE(n, &bs->aio_notifiers, link, next) {
-        n->detach(n->opaque);
-    }
+    notifiers_call(bs, NULL);
     if (bs->drv && bs->drv->detach_aio_context) {
         bs->drv->detach_aio_context(bs);
     }
@@ -74,15 +106,11 @@ static void node_leave_context(BlockDriverState *bs)
 
 static void node_enter_context(BlockDriverState *bs, AioContext *ctx)
 {
-    BdrvAioNotifier *n, *next;
-
     bs->aio_context = ctx;
     if (bs->drv && bs->drv->attach_aio_context) {
         bs->drv->attach_aio_context(bs, ctx);
     }
-    LIST_FOREACH_SAFE(n, &bs->aio_notifiers, link, next) {
-        n->attached(ctx, n->opaque);
-    }
+    notifiers_call(bs, ctx);
 }
 
 /* ---- collecting ---- */
