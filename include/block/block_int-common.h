@@ -254,6 +254,12 @@ struct BlockDriverState {
     CoQueue flush_queue;
 };
 
+/* What the parent needs now; any thread. */
+static inline uint64_t bdrv_child_perm(const BdrvChild *c)
+{
+    return __atomic_load_n(&c->perm, __ATOMIC_RELAXED);
+}
+
 static inline void *bdrv_child_parent_bs(const BdrvChild *c)
 {
     return c->klass->parent_is_bds ? c->opaque : NULL;

@@ -50,9 +50,15 @@ static inline void backend_end(BlockBackend *blk)
 
 /* ---- checks ---- */
 
+/* A root comes while requests may be on their way (they find none, or it); it goes only when none is. */
+static inline BdrvChild *backend_root(BlockBackend *blk)
+{
+    return __atomic_load_n(&blk->root, __ATOMIC_ACQUIRE);
+}
+
 static int coroutine_fn range_check_slow(BlockBackend *blk, int64_t offset, int64_t bytes)
 {
-    int64_t length = bdrv_co_getlength(blk->root->bs);
+    int64_t length = bdrv_co_getlength(backend_root(blk)->bs);
 
     if (length < 0) {
         return length;
@@ -63,7 +69,7 @@ static int coroutine_fn range_check_slow(BlockBackend *blk, int64_t offset, int6
 /* @perm: what the request needs the backend to hold. */
 static inline int coroutine_fn backend_check(BlockBackend *blk, int64_t offset, int64_t bytes, uint64_t perm)
 {
-    BdrvChild *root = blk->root;
+    BdrvChild *root = backend_root(blk);
 
     if (unlikely(!root || !root->bs->drv)) {
         return -ENOMEDIUM;
@@ -71,7 +77,7 @@ static inline int coroutine_fn backend_check(BlockBackend *blk, int64_t offset, 
     if (unlikely(offset < 0 || bytes < 0 || offset > BDRV_MAX_LENGTH || bytes > BDRV_MAX_LENGTH - offset)) {
         return -EIO;
     }
-    if (unlikely(perm && !(root->perm & perm))) {
+    if (unlikely(perm && !(bdrv_child_perm(root) & perm))) {
         return -EPERM;
     }
     if (likely(offset + bytes <= __atomic_load_n(&root->bs->total_bytes, __ATOMIC_RELAXED)) ||
@@ -134,7 +140,7 @@ int coroutine_fn blk_co_preadv(BlockBackend *blk, int64_t offset, int64_t bytes,
     int ret = backend_check(blk, offset, bytes, 0);
 
     if (likely(!ret)) {
-        ret = bdrv_co_preadv_part(blk->root, offset, bytes, qiov, 0, flags | blk->extra_flags);
+        ret = bdrv_co_preadv_part(backend_root(blk), offset, bytes, qiov, 0, flags | blk->extra_flags);
         acct_done(blk, BLOCK_ACCT_READ, bytes, start, ret);
     } else {
         acct_invalid(blk, BLOCK_ACCT_READ, ret);
@@ -151,7 +157,7 @@ int coroutine_fn blk_co_pwritev(BlockBackend *blk, int64_t offset, int64_t bytes
     int ret = backend_check(blk, offset, bytes, write_perm(flags));
 
     if (likely(!ret)) {
-        ret = bdrv_co_pwritev_part(blk->root, offset, bytes, qiov, 0, flags | blk->extra_flags);
+        ret = bdrv_co_pwritev_part(backend_root(blk), offset, bytes, qiov, 0, flags | blk->extra_flags);
         acct_done(blk, BLOCK_ACCT_WRITE, bytes, start, ret);
     } else {
         acct_invalid(blk, BLOCK_ACCT_WRITE, ret);
@@ -194,7 +200,7 @@ int coroutine_fn blk_co_pdiscard(BlockBackend *blk, int64_t offset, int64_t byte
     int ret = backend_check(blk, offset, bytes, BLK_PERM_WRITE);
 
     if (!ret) {
-        ret = bdrv_co_pdiscard(blk->root, offset, bytes);
+        ret = bdrv_co_pdiscard(backend_root(blk), offset, bytes);
         acct_done(blk, BLOCK_ACCT_UNMAP, bytes, start, ret);
     } else {
         acct_invalid(blk, BLOCK_ACCT_UNMAP, ret);
@@ -207,7 +213,8 @@ int coroutine_fn blk_co_flush(BlockBackend *blk)
 {
     backend_begin(blk);
     int64_t start = acct_start(blk);
-    int ret = blk->root ? bdrv_co_flush(blk->root->bs) : -ENOMEDIUM;
+    BdrvChild *root = backend_root(blk);
+    int ret = root ? bdrv_co_flush(root->bs) : -ENOMEDIUM;
 
     acct_done(blk, BLOCK_ACCT_FLUSH, 0, start, ret);
     backend_end(blk);
@@ -217,17 +224,19 @@ int coroutine_fn blk_co_flush(BlockBackend *blk)
 int coroutine_fn blk_co_truncate(BlockBackend *blk, int64_t offset, bool exact, PreallocMode prealloc,
                                  BdrvRequestFlags flags, Error **errp)
 {
+    BdrvChild *root;
     int ret;
 
     backend_begin(blk);
-    if (!blk->root) {
+    root = backend_root(blk);
+    if (!root) {
         error_setg(errp, "No medium inserted");
         ret = -ENOMEDIUM;
-    } else if (!(blk->root->perm & BLK_PERM_RESIZE)) {
-        error_setg(errp, "Block backend may not resize node '%s'", bdrv_get_node_name(blk->root->bs));
+    } else if (!(bdrv_child_perm(root) & BLK_PERM_RESIZE)) {
+        error_setg(errp, "Block backend may not resize node '%s'", bdrv_get_node_name(root->bs));
         ret = -EPERM;
     } else {
-        ret = bdrv_co_truncate(blk->root, offset, exact, prealloc, flags, errp);
+        ret = bdrv_co_truncate(root, offset, exact, prealloc, flags, errp);
     }
     backend_end(blk);
     return ret;
@@ -236,7 +245,8 @@ int coroutine_fn blk_co_truncate(BlockBackend *blk, int64_t offset, bool exact, 
 int64_t coroutine_fn blk_co_getlength(BlockBackend *blk)
 {
     backend_begin(blk);
-    int64_t ret = blk->root ? bdrv_co_getlength(blk->root->bs) : -ENOMEDIUM;
+    BdrvChild *root = backend_root(blk);
+    int64_t ret = root ? bdrv_co_getlength(root->bs) : -ENOMEDIUM;
 
     backend_end(blk);
     return ret;
@@ -246,8 +256,8 @@ int coroutine_fn blk_co_block_status_above(BlockBackend *blk, BlockDriverState *
                                            int64_t bytes, int64_t *pnum, int64_t *map, BlockDriverState **file)
 {
     backend_begin(blk);
-    int ret = blk->root ? bdrv_co_block_status_above(blk->root->bs, base, offset, bytes, pnum, map, file)
-                        : -ENOMEDIUM;
+    BdrvChild *root = backend_root(blk);
+    int ret = root ? bdrv_co_block_status_above(root->bs, base, offset, bytes, pnum, map, file) : -ENOMEDIUM;
 
     backend_end(blk);
     return ret;
@@ -276,7 +286,7 @@ int coroutine_fn blk_co_copy_range(BlockBackend *src, int64_t src_offset, BlockB
         ret = backend_check(dst, dst_offset, bytes, write_perm(write_flags));
     }
     if (!ret) {
-        ret = bdrv_co_copy_range(src->root, src_offset, dst->root, dst_offset, bytes,
+        ret = bdrv_co_copy_range(backend_root(src), src_offset, backend_root(dst), dst_offset, bytes,
                                  read_flags | src->extra_flags, write_flags | dst->extra_flags);
     }
     backend_end(dst);

@@ -253,7 +253,7 @@ int blk_insert_bs(BlockBackend *blk, BlockDriverState *bs, Error **errp)
     if (!root) {
         return -EPERM;
     }
-    blk->root = root;
+    __atomic_store_n(&blk->root, root, __ATOMIC_RELEASE);
     return 0;
 }
 
@@ -269,7 +269,7 @@ void blk_remove_bs(BlockBackend *blk)
 
     bdrv_ref(bs);
     bdrv_drained_begin(bs);
-    blk->root = NULL;
+    __atomic_store_n(&blk->root, NULL, __ATOMIC_RELEASE);
     bdrv_root_unref_child(root);
     bdrv_drained_end(bs);
     bdrv_unref(bs);
@@ -277,7 +277,7 @@ void blk_remove_bs(BlockBackend *blk)
 
 int blk_replace_bs(BlockBackend *blk, BlockDriverState *new_bs, Error **errp)
 {
-    return bdrv_replace_child_bs(blk->root, new_bs, errp);
+    return blk->root ? bdrv_replace_child_bs(blk->root, new_bs, errp) : blk_insert_bs(blk, new_bs, errp);
 }
 
 int blk_set_perm(BlockBackend *blk, uint64_t perm, uint64_t shared_perm, Error **errp)

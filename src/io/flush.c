@@ -13,7 +13,7 @@
 /* Something is kept here that is to reach the children: all but what only reads. */
 static bool child_has_writes(const BdrvChild *c)
 {
-    return __atomic_load_n(&c->perm, __ATOMIC_RELAXED) & (BLK_PERM_WRITE | BLK_PERM_WRITE_UNCHANGED);
+    return bdrv_child_perm(c) & (BLK_PERM_WRITE | BLK_PERM_WRITE_UNCHANGED);
 }
 
 static int coroutine_fn flush_children(BlockDriverState *bs)

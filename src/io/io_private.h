@@ -140,8 +140,8 @@ static inline int write_check(BdrvChild *child, int64_t offset, int64_t bytes, B
     if (unlikely(child->bs->read_only)) {
         return -EPERM;
     }
-    g_assert(child->perm & (flags & BDRV_REQ_WRITE_UNCHANGED ? BLK_PERM_WRITE | BLK_PERM_WRITE_UNCHANGED
-                                                             : BLK_PERM_WRITE));
+    g_assert(bdrv_child_perm(child) & (flags & BDRV_REQ_WRITE_UNCHANGED ? BLK_PERM_WRITE | BLK_PERM_WRITE_UNCHANGED
+                                                                       : BLK_PERM_WRITE));
     return 0;
 }
 

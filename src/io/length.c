@@ -216,7 +216,7 @@ static int truncate_check(BdrvChild *child, int64_t length, Error **errp)
         error_setg(errp, "Image is read-only");
         return -EACCES;
     }
-    g_assert(child->perm & BLK_PERM_RESIZE);
+    g_assert(bdrv_child_perm(child) & BLK_PERM_RESIZE);
     return 0;
 }
 

@@ -244,7 +244,7 @@ bool write_within_slow(BdrvChild *child, int64_t end)
 {
     int64_t align = MAX(child->bs->bl.request_alignment, BDRV_SECTOR_SIZE);
 
-    return (child->perm & BLK_PERM_RESIZE) || end <= QEMU_ALIGN_UP(bdrv_getlength_cached(child->bs), align);
+    return (bdrv_child_perm(child) & BLK_PERM_RESIZE) || end <= QEMU_ALIGN_UP(bdrv_getlength_cached(child->bs), align);
 }
 
 int coroutine_fn bdrv_co_pwritev_part(BdrvChild *child, int64_t offset, int64_t bytes,

@@ -166,7 +166,9 @@ static int coroutine_fn mem_co_preadv(BlockDriverState *bs, int64_t offset, int6
     int ret = mem_begin(bs, MEM_READ, flags);
 
     mem_check(bs, offset, bytes, bs->bl.max_transfer, 0);
+    pthread_mutex_lock(&s->lock);
     g_assert_cmpint(offset + bytes, <=, ROUND_UP(ROUND_UP(s->size, 512), MAX(bs->bl.request_alignment, 1)));
+    pthread_mutex_unlock(&s->lock);
     for (int64_t done = 0, n; done < bytes && !ret; done += n) {
         n = s->config.overlay ? MIN(bytes - done, s->block - (offset + done) % s->block) : bytes;
         ret = mem_read_block(bs, offset + done, n, qiov, qiov_offset + done);
