@@ -180,7 +180,7 @@ static int coroutine_fn mirror_loop(MirrorJob *s)
         int64_t chunk = !busy ? CHUNK_ALONE : s->copy.last_copy_ns > SLOW_NS ? CHUNK_SLOW : CHUNK_SHARED;
         unsigned depth = busy ? 1 : DEPTH_ALONE;
 
-        chunk = MAX(MIN(chunk, s->copy.buf_size), s->copy.granularity);
+        chunk = MAX(QEMU_ALIGN_DOWN(MIN(chunk, s->copy.buf_size), s->copy.granularity), s->copy.granularity);
         if (s->copy.in_flight >= depth || (s->copy.in_flight && s->copy.in_flight_bytes + chunk > s->copy.buf_size)) {
             job_yield(job);
             continue;
