@@ -17,16 +17,35 @@ typedef struct CopyPiece {
 
 /* ---- what to copy ---- */
 
-/* The next dirty piece at or after the cursor, going round once, that no operation works on.
- * Under the lock. */
+/* Cut [@start, *@end) off before the first operation in it. False: one is right at the start,
+ * and *@end is where that ends. Whole granules. Under the lock. */
+static bool piece_clip(CopyEngine *e, int64_t start, int64_t *end)
+{
+    CopyOp *o;
+
+    LIST_FOREACH(o, &e->ops, link) {
+        int64_t first = QEMU_ALIGN_DOWN(o->offset, e->granularity);
+        int64_t last = QEMU_ALIGN_UP(o->offset + o->bytes, e->granularity);
+
+        if (first <= start && start < last) {
+            *end = last;
+            return false;
+        }
+        if (start < first) {
+            *end = MIN(*end, first);
+        }
+    }
+    return true;
+}
+
+/* The next dirty piece at or after the cursor, going round once, that no operation works on: found
+ * whatever @max is, if there is a granule of that kind. Under the lock. */
 static bool piece_find(CopyEngine *e, int64_t max, int64_t *offset, int64_t *bytes)
 {
     int64_t from = e->cursor, start, n;
     bool wrapped = from == 0;
 
     for (;;) {
-        CopyOp *o;
-
         if (from >= e->length || !bdrv_dirty_bitmap_next_dirty_area(e->dirty, from, e->length, max, &start, &n)) {
             if (wrapped) {
                 return false;
@@ -39,17 +58,12 @@ static bool piece_find(CopyEngine *e, int64_t max, int64_t *offset, int64_t *byt
         int64_t end = MIN(QEMU_ALIGN_UP(start + n, e->granularity), e->length);
 
         start = QEMU_ALIGN_DOWN(start, e->granularity);
-        LIST_FOREACH(o, &e->ops, link) {
-            if (start < o->offset + o->bytes && o->offset < end) {
-                break;
-            }
-        }
-        if (!o) {
+        if (piece_clip(e, start, &end)) {
             *offset = start;
-            *bytes = end - start;
+            *bytes = MIN(end, e->length) - start;
             return true;
         }
-        from = MAX(end, QEMU_ALIGN_UP(o->offset + o->bytes, e->granularity));
+        from = end;
     }
 }
 

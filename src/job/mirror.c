@@ -335,7 +335,8 @@ static void coroutine_fn refresh_length_co(void *opaque)
 
 static BlockDriverState *mirror_insert_top(BlockDriverState *bs, const char *name, Error **errp)
 {
-    BlockDriverState *top = bdrv_new_open_driver(&bdrv_mirror_top, name, BDRV_O_RDWR, errp);
+    /* Discards pass; whether they do anything is the source's affair. */
+    BlockDriverState *top = bdrv_new_open_driver(&bdrv_mirror_top, name, BDRV_O_RDWR | BDRV_O_UNMAP, errp);
 
     if (!top) {
         return NULL;

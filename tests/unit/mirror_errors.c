@@ -301,6 +301,25 @@ static void test_hang(void)
     }
 }
 
+/* A guest's own write hangs on the target: the loop waits for it, and does not spin. */
+static void test_hang_beside_dirt(void)
+{
+    Mirror m = mirror_nodes(&mib, &mib);
+    GuestWrite w = { .m = &m, .offset = 64 * KiB };
+    BlockJob *job = mirror_begin(&m, &(MirrorArgs) { MIRROR_FULL, .mode = MIRROR_COPY_MODE_WRITE_BLOCKING });
+
+    test_wait_status(job, JOB_STATUS_READY);
+    mem_state(m.target)->hang[MEM_WRITE] = true;
+    qemu_coroutine_enter(qemu_coroutine_create(guest_write_co, &w));
+    copy_mark_dirty(&mirror_of(job)->copy, 64 * KiB, 64 * KiB);     /* all of it is that write's */
+    test_settle(100);                                               /* which comes back */
+    mem_state(m.target)->hang[MEM_WRITE] = false;
+    g_assert_cmpint(mirror_complete_wait(job), ==, 0);
+    g_assert_true(w.done && w.ret == 0);
+    mirror_expect_equal(&m);
+    mirror_end(&m);
+}
+
 /* Hanging for a while only: nothing is lost, and meanwhile no more is in flight than allowed. */
 static void test_stall(void)
 {
@@ -354,6 +373,7 @@ int main(int argc, char **argv)
     g_test_add_func("/mirror/errors/cancel-soft", test_cancel_soft);
     g_test_add_func("/mirror/errors/finalize", test_finalize);
     g_test_add_func("/mirror/errors/hang", test_hang);
+    g_test_add_func("/mirror/errors/hang-beside-dirt", test_hang_beside_dirt);
     g_test_add_func("/mirror/errors/stall", test_stall);
     g_test_add_func("/mirror/errors/quit", test_quit);
     int ret = g_test_run();
