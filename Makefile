@@ -27,17 +27,18 @@ test:
 	@$(MAKE) --no-print-directory all
 	@scripts/run-tests $(BUILD)
 
-# The suite under sanitizers.
+# Under sanitizers: the unit tests, and the daemon with all that talks to it (but for the
+# comparisons with peers that run beside it: they are about words).
 asan:
 	@scripts/install-deps all
 	@test -f build-asan/build.ninja || $(MESON) setup build-asan -Db_sanitize=address,undefined -Db_lundef=false >/dev/null
 	@$(NINJA) -C build-asan
-	@scripts/run-tests build-asan --suite unit
+	@scripts/run-tests build-asan --no-suite peer
 tsan:
 	@scripts/install-deps all
 	@test -f build-tsan/build.ninja || $(MESON) setup build-tsan -Db_sanitize=thread -Db_lundef=false >/dev/null
 	@$(NINJA) -C build-tsan
-	@scripts/run-tests build-tsan --suite unit
+	@scripts/run-tests build-tsan --no-suite peer
 
 fmt:
 	@git ls-files '*.c' '*.h' | xargs clang-format -i --style=file

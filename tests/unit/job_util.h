@@ -14,6 +14,7 @@
 
 typedef struct TestJob {
     BlockJob common;
+    struct TestJob **self;      /* of its own cb; see test_job_new() */
     /* told by the test */
     bool finish, ready_first, clean_cancel, sleeps_long, ignores_cancel;
     int result, prepare_result;
@@ -105,6 +106,7 @@ static void test_job_free(BlockJob *job)
     if (t->freed) {
         *t->freed = true;
     }
+    g_free(t->self);
 }
 
 static G_GNUC_UNUSED const BlockJobDriver test_job_driver = {
@@ -134,10 +136,11 @@ static void test_job_cb(void *opaque, int ret)
 /* Created, not started; ends are kept until dismissed unless @flags say otherwise. */
 static G_GNUC_UNUSED TestJob *test_job_new(const char *id, JobTxn *txn, BlockDriverState *bs, int flags)
 {
-    TestJob **self = g_new0(TestJob *, 1);      /* what cb gets; freed by nobody but the process' end */
+    TestJob **self = g_new0(TestJob *, 1);      /* what cb gets; freed with the job */
 
     *self = block_job_create(id, &test_job_driver, txn, bs, 0, BLK_PERM_ALL, 0, flags, test_job_cb, self,
                              &error_abort);
+    (*self)->self = self;
     return *self;
 }
 
