@@ -95,7 +95,7 @@ void qmp_block_resize(const char *device, const char *node_name, int64_t size, E
         error_setg(errp, "Parameter 'size' expects a >0 size");
         return;
     }
-    if (qmp_node_is_busy(bs, false, errp)) {
+    if (qmp_node_is_busy(bs, true, errp)) {
         return;
     }
     BlockBackend *blk = blk_new_with_bs(bs, BLK_PERM_RESIZE, BLK_PERM_ALL, errp);
