@@ -70,6 +70,27 @@ LIVEBLK_PUBLIC void blockdev_close_all_bdrv_states(void);
 /* Open a tree from blockdev options, owned by the call. A new reference, or NULL. */
 LIVEBLK_PUBLIC BlockDriverState *bds_tree_init(QDict *bs_opts, Error **errp);
 
+/* ---- dirty bitmaps, by name ---- */
+
+/* The bitmap @name of the node or device @node; *pbs (may be NULL): that node. */
+LIVEBLK_PUBLIC BdrvDirtyBitmap *block_dirty_bitmap_lookup(const char *node, const char *name,
+                                                          BlockDriverState **pbs, Error **errp);
+/* Mark in bitmap @target of @node what any of @bms marks (names without a node: of @node);
+ * granularities may differ. All or nothing: NULL and *errp, and nothing has changed, if one is not
+ * there, in use, or of another size. *backup (may be NULL): what @target was before, for
+ * bdrv_restore_dirty_bitmap() or hbitmap_free(). */
+LIVEBLK_PUBLIC BdrvDirtyBitmap *block_dirty_bitmap_merge(const char *node, const char *target,
+                                                         BlockDirtyBitmapMergeSourceList *bms,
+                                                         HBitmap **backup, Error **errp);
+/* Undo a merge or a clear: @bitmap is @backup (taken over) again. The node has been drained since:
+ * a write in between would be forgotten. */
+LIVEBLK_PUBLIC void bdrv_restore_dirty_bitmap(BdrvDirtyBitmap *bitmap, HBitmap *backup);
+/* Find @name of @node and see that it may be removed. @release: remove it, and return NULL; else
+ * return it, for bdrv_release_dirty_bitmap() later (in a transaction). NULL and *errp: it may not.
+ * *bitmap_bs (may be NULL): its node. May suspend with @release. */
+LIVEBLK_PUBLIC BdrvDirtyBitmap *block_dirty_bitmap_remove(const char *node, const char *name, bool release,
+                                                          BlockDriverState **bitmap_bs, Error **errp);
+
 /* Down over filters that a job inserted without a user-given name. */
 LIVEBLK_PUBLIC BlockDriverState *bdrv_skip_implicit_filters(BlockDriverState *bs);
 

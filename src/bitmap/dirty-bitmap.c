@@ -7,19 +7,8 @@
  * look and the end of the write.
  */
 #include "base/osdep.h"
-#include "base/hbitmap.h"
-#include "block/dirty-bitmap.h"
+#include "bitmap/bitmap_private.h"
 
-struct BdrvDirtyBitmap {
-    BdrvWriteObserver observer;
-    BlockDriverState *bs;
-    char *name;
-    HBitmap *hb;
-    pthread_mutex_t lock;       /* over hb */
-    bool enabled;               /* atomic; changes on a drained node */
-    bool busy;
-    LIST_ENTRY(BdrvDirtyBitmap) list;
-};
 
 /* Cover the node as long as it is now. Always asked anew, under the lock: threads that make the
  * node longer at the same time may tell of it in the wrong order. Lock held. */

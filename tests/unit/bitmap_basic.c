@@ -4,6 +4,8 @@
  */
 #include "base/osdep.h"
 #include "block/dirty-bitmap.h"
+#include "block/hbitmap.h"
+#include "block/block_int-global-state.h"
 #include "memdrv.h"
 
 typedef struct Fixture {
@@ -139,6 +141,99 @@ static void test_growing_unheard(void)
     fixture_free(&f);
 }
 
+/* ---- by name ---- */
+
+static void expect_error(Error **err, const char *text)
+{
+    g_assert_nonnull(*err);
+    g_assert_cmpstr(error_get_pretty(*err), ==, text);
+    g_clear_pointer(err, error_free);
+}
+
+static void test_lookup(void)
+{
+    Fixture f = fixture_new(1 * MiB);
+    BdrvDirtyBitmap *b = bdrv_create_dirty_bitmap(f.mem, 4096, "b", &error_abort);
+    BlockDriverState *bs = NULL;
+    Error *err = NULL;
+
+    g_assert_true(block_dirty_bitmap_lookup("mem0", "b", &bs, &error_abort) == b && bs == f.mem);
+    g_assert_null(block_dirty_bitmap_lookup("mem0", "c", NULL, &err));
+    expect_error(&err, "Dirty bitmap 'c' not found");
+    g_assert_null(block_dirty_bitmap_lookup("none", "b", NULL, &err));
+    expect_error(&err, "Node 'none' not found");
+    bdrv_dirty_bitmap_set_busy(b, true);
+    g_assert_null(block_dirty_bitmap_remove("mem0", "b", true, NULL, &err));
+    expect_error(&err, "Bitmap 'b' is currently in use by another operation and cannot be used");
+    bdrv_dirty_bitmap_set_busy(b, false);
+    bs = NULL;
+    g_assert_true(block_dirty_bitmap_remove("mem0", "b", false, &bs, &error_abort) == b && bs == f.mem);
+    g_assert_true(bdrv_find_dirty_bitmap(f.mem, "b") == b);
+    g_assert_null(block_dirty_bitmap_remove("mem0", "b", true, &bs, &error_abort));
+    g_assert_null(bdrv_find_dirty_bitmap(f.mem, "b"));
+    fixture_free(&f);
+}
+
+/* Several sources, of another granularity and another node; undone; and nothing at all where the last
+ * one does not fit. */
+static void test_merge(void)
+{
+    Fixture f = fixture_new(1 * MiB);
+    BlockDriverState *other = mem_node_new("other", &(MemConfig) { .size = 1 * MiB });
+    BlockDriverState *longer = mem_node_new("longer", &(MemConfig) { .size = 2 * MiB });
+    BdrvDirtyBitmap *t = bdrv_create_dirty_bitmap(f.mem, 65536, "t", &error_abort);
+    BdrvDirtyBitmap *a = bdrv_create_dirty_bitmap(f.mem, 4096, "a", &error_abort);
+    BdrvDirtyBitmap *b = bdrv_create_dirty_bitmap(other, 65536, "b", &error_abort);
+    BdrvDirtyBitmap *c = bdrv_create_dirty_bitmap(longer, 65536, "c", &error_abort);
+    BlockDirtyBitmap ext_b = { .node = (char *)"other", .name = (char *)"b" };
+    BlockDirtyBitmap ext_c = { .node = (char *)"longer", .name = (char *)"c" };
+    BlockDirtyBitmapOrStr from_a = { .type = QTYPE_QSTRING, .u.local = (char *)"a" };
+    BlockDirtyBitmapOrStr from_b = { .type = QTYPE_QDICT, .u.external = &ext_b };
+    BlockDirtyBitmapOrStr from_c = { .type = QTYPE_QDICT, .u.external = &ext_c };
+    BlockDirtyBitmapMergeSourceList third = { NULL, &from_c }, second = { NULL, &from_b }, first = { &second, &from_a };
+    HBitmap *backup = NULL;
+    Error *err = NULL;
+
+    bdrv_set_dirty_bitmap(t, 0, 1);
+    bdrv_set_dirty_bitmap(a, 70 * KiB, 1);
+    bdrv_set_dirty_bitmap(b, 200 * KiB, 1);
+    second.next = &third;
+    g_assert_null(block_dirty_bitmap_merge("mem0", "t", &first, &backup, &err));
+    expect_error(&err, "Bitmaps are of different sizes (destination size is 1048576, source size is 2097152) "
+                 "and can't be merged");
+    g_assert_null(backup);
+    g_assert_cmpint(bdrv_get_dirty_count(t), ==, 64 * KiB);
+    second.next = NULL;
+    bdrv_dirty_bitmap_set_busy(b, true);
+    g_assert_null(block_dirty_bitmap_merge("mem0", "t", &first, &backup, &err));
+    expect_error(&err, "Bitmap 'b' is currently in use by another operation and cannot be used");
+    g_assert_cmpint(bdrv_get_dirty_count(t), ==, 64 * KiB);
+    bdrv_dirty_bitmap_set_busy(b, false);
+    bdrv_drained_begin(f.mem);
+    g_assert_true(block_dirty_bitmap_merge("mem0", "t", &first, &backup, &error_abort) == t);
+    g_assert_true(bdrv_dirty_bitmap_get(t, 0) && bdrv_dirty_bitmap_get(t, 64 * KiB) && bdrv_dirty_bitmap_get(t, 192 * KiB));
+    g_assert_cmpint(bdrv_get_dirty_count(t), ==, 3 * 64 * KiB);
+    g_assert_cmpint(bdrv_get_dirty_count(a), ==, 4096);
+    bdrv_restore_dirty_bitmap(t, backup);
+    bdrv_drained_end(f.mem);
+    g_assert_cmpint(bdrv_get_dirty_count(t), ==, 64 * KiB);
+    g_assert_true(bdrv_dirty_bitmap_get(t, 0));
+    /* Without a backup, with itself, and with nothing. */
+    g_assert_true(block_dirty_bitmap_merge("mem0", "t", &first, NULL, &error_abort) == t);
+    from_a.u.local = (char *)"t";
+    g_assert_true(block_dirty_bitmap_merge("mem0", "t", &first, &backup, &error_abort) == t);
+    hbitmap_free(backup);
+    g_assert_true(block_dirty_bitmap_merge("mem0", "t", NULL, NULL, &error_abort) == t);
+    g_assert_cmpint(bdrv_get_dirty_count(t), ==, 3 * 64 * KiB);
+    bdrv_release_dirty_bitmap(t);
+    bdrv_release_dirty_bitmap(a);
+    bdrv_release_dirty_bitmap(b);
+    bdrv_release_dirty_bitmap(c);
+    bdrv_unref(longer);
+    bdrv_unref(other);
+    fixture_free(&f);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -147,6 +242,8 @@ int main(int argc, char **argv)
     g_test_add_func("/bitmap/making", test_making);
     g_test_add_func("/bitmap/growing", test_growing);
     g_test_add_func("/bitmap/growing-unheard", test_growing_unheard);
+    g_test_add_func("/bitmap/lookup", test_lookup);
+    g_test_add_func("/bitmap/merge", test_merge);
     int ret = g_test_run();
 
     aio_cleanup_main();
