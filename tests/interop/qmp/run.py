@@ -28,7 +28,7 @@ def version_of(program):
     text = subprocess.run([program, '--version'], capture_output=True,
                           stdin=subprocess.DEVNULL, text=True).stdout
     found = re.search(r'qemu-storage-daemon version (\d+)\.(\d+)', text)
-    if found and int(found[1]) < 10:
+    if found and int(found[1]) < 10 and '(liveblk' not in text:
         return f'{found[1]}.{found[2]}'
     return '10'
 
