@@ -71,6 +71,12 @@ LIVEBLK_PUBLIC int coroutine_fn blk_co_block_status_above(BlockBackend *blk, Blo
 LIVEBLK_PUBLIC int coroutine_fn blk_co_copy_range(BlockBackend *src, int64_t src_offset, BlockBackend *dst, int64_t dst_offset,
                                                   int64_t bytes, BdrvRequestFlags read_flags, BdrvRequestFlags write_flags);
 
+LIVEBLK_PUBLIC int coroutine_fn blk_co_is_allocated_above(BlockBackend *blk, BlockDriverState *base, bool include_base,
+                                                          int64_t offset, int64_t bytes, int64_t *pnum, int *depth);
+/* Last known length of the root there is or was last, bytes. Any thread, never suspends: the root itself may be
+ * looked at by requests and by the main thread only, since it may go at any time. */
+LIVEBLK_PUBLIC int64_t blk_getlength_cached(BlockBackend *blk);
+
 /* Programs and tests, main thread, outside coroutines: the same, and wait. */
 LIVEBLK_PUBLIC int blk_pread(BlockBackend *blk, int64_t offset, int64_t bytes, void *buf, BdrvRequestFlags flags);
 LIVEBLK_PUBLIC int blk_pwrite(BlockBackend *blk, int64_t offset, int64_t bytes, const void *buf, BdrvRequestFlags flags);

@@ -263,6 +263,17 @@ int coroutine_fn blk_co_block_status_above(BlockBackend *blk, BlockDriverState *
     return ret;
 }
 
+int coroutine_fn blk_co_is_allocated_above(BlockBackend *blk, BlockDriverState *base, bool include_base,
+                                           int64_t offset, int64_t bytes, int64_t *pnum, int *depth)
+{
+    backend_begin(blk);
+    BdrvChild *root = backend_root(blk);
+    int ret = root ? bdrv_co_is_allocated_above(root->bs, base, include_base, offset, bytes, pnum, depth) : -ENOMEDIUM;
+
+    backend_end(blk);
+    return ret;
+}
+
 /* Let in at both. Waiting for one while counted at the other would keep a drain of both waiting. */
 static void coroutine_fn backend_begin_both(BlockBackend *a, BlockBackend *b)
 {

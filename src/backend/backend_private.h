@@ -29,6 +29,7 @@ struct BlockBackend {
     /* ---- atomic, any thread ---- */
     unsigned in_flight;
     int quiesce_counter;            /* written GS */
+    int64_t length_cached;          /* written GS; bytes */
     BlockAcctStats stats;
 
     pthread_mutex_t queue_lock;     /* over the queue; held for instants */

@@ -61,9 +61,23 @@ static void root_drained_end(BdrvChild *c)
     pthread_mutex_unlock(&blk->queue_lock);
 }
 
+static void root_attach(BdrvChild *c)
+{
+    BlockBackend *blk = c->opaque;
+
+    __atomic_store_n(&blk->length_cached, bdrv_getlength_cached(c->bs), __ATOMIC_RELAXED);
+}
+
+int64_t blk_getlength_cached(BlockBackend *blk)
+{
+    return __atomic_load_n(&blk->length_cached, __ATOMIC_RELAXED);
+}
+
 static void root_resize(BdrvChild *c)
 {
     BlockBackend *blk = c->opaque;
+
+    __atomic_store_n(&blk->length_cached, bdrv_getlength_cached(c->bs), __ATOMIC_RELAXED);
 
     if (blk->dev_ops && blk->dev_ops->resize_cb) {
         blk->dev_ops->resize_cb(blk->dev_opaque);
@@ -119,6 +133,7 @@ static bool root_change_aio_ctx(BdrvChild *c, AioContext *ctx, GHashTable *visit
 
 static const BdrvChildClass child_root = {
     .get_parent_desc = root_parent_desc,
+    .attach = root_attach,
     .drained_begin = root_drained_begin,
     .drained_poll = root_drained_poll,
     .drained_end = root_drained_end,

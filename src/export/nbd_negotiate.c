@@ -113,7 +113,9 @@ static void connection_set_export(NbdConnection *c, NbdExport *exp)
 
 static int coroutine_fn reply_info(NbdConnection *c, uint32_t option, NbdExport *exp, unsigned wanted)
 {
-    BlockDriverState *bs = blk_bs(exp->common.blk);
+    /* Now, in the main thread: after a reply the node may be another. */
+    uint32_t align = MAX(blk_bs(exp->common.blk)->bl.request_alignment, 1);
+    int64_t length = blk_getlength_cached(exp->common.blk);
     uint32_t sizes[3];
     uint8_t data[14 + NBD_MAX_STRING];
     uint16_t be16;
@@ -136,8 +138,8 @@ static int coroutine_fn reply_info(NbdConnection *c, uint32_t option, NbdExport 
         /* Requests of any alignment are served; the preferred size says what is cheap. */
         bool asked = wanted & (1 << NBD_INFO_BLOCK_SIZE);
 
-        sizes[0] = htobe32(asked ? MAX(bs->bl.request_alignment, 1) : 1);
-        sizes[1] = htobe32(MAX(4096, bs->bl.request_alignment));
+        sizes[0] = htobe32(asked ? align : 1);
+        sizes[1] = htobe32(MAX(4096, align));
         sizes[2] = htobe32(NBD_MAX_BUFFER);
         be16 = htobe16(NBD_INFO_BLOCK_SIZE);
         memcpy(data, &be16, 2);
@@ -147,7 +149,7 @@ static int coroutine_fn reply_info(NbdConnection *c, uint32_t option, NbdExport 
     if (ret == 0) {
         be16 = htobe16(NBD_INFO_EXPORT);
         memcpy(data, &be16, 2);
-        be64 = htobe64(bdrv_getlength_cached(bs));
+        be64 = htobe64(length);
         memcpy(data + 2, &be64, 8);
         be16 = htobe16(nbd_export_flags(exp) | (c->structured ? NBD_FLAG_SEND_DF : 0));
         memcpy(data + 10, &be16, 2);
@@ -285,7 +287,7 @@ static int coroutine_fn opt_export_name(NbdConnection *c, const uint8_t *data, u
     if (!c->contexts_name || strcmp(c->contexts_name, name)) {
         c->contexts = 0;
     }
-    be64 = htobe64(bdrv_getlength_cached(blk_bs(exp->common.blk)));
+    be64 = htobe64(blk_getlength_cached(exp->common.blk));
     be16 = htobe16(nbd_export_flags(exp) | (c->structured ? NBD_FLAG_SEND_DF : 0));
     memcpy(answer, &be64, 8);
     memcpy(answer + 8, &be16, 2);

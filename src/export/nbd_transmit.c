@@ -467,7 +467,7 @@ static int64_t coroutine_fn collect_extents(NbdRequest *r, bool depth)
         uint32_t flags;
 
         if (depth) {
-            int d = 0, ret = bdrv_co_is_allocated_above(blk_bs(blk), NULL, true, at, end - at, &pnum, &d);
+            int d = 0, ret = blk_co_is_allocated_above(blk, NULL, true, at, end - at, &pnum, &d);
 
             if (ret < 0) {
                 return ret;
@@ -592,7 +592,7 @@ static void coroutine_fn request_co(void *opaque)
 static int request_check(NbdConnection *c, const NbdRequestHeader *h, const char **why)
 {
     NbdExport *exp = c->exp;
-    int64_t size = bdrv_getlength_cached(blk_bs(exp->common.blk));
+    int64_t size = blk_getlength_cached(exp->common.blk);
     unsigned valid = NBD_CMD_FLAG_FUA;
     bool writes = h->type == NBD_CMD_WRITE || h->type == NBD_CMD_TRIM || h->type == NBD_CMD_WRITE_ZEROES;
 
