@@ -136,14 +136,29 @@ def check(box, name, fmt):
         expect(not bad and ('No errors' in text or 'leaked' in text.lower()), f'{name}: {text[:600]}')
 
 
-def start(box, program, round_):
-    """A daemon in the same place: its sockets are there already, and so is its pidfile."""
+def start(box, program):
+    """A daemon in the same place: its sockets are there already, and so is its pidfile. The
+    listening socket of a killed process may live on as long as its rings (see add_image): who
+    connects to it is cut off, and tries again."""
     old = os.path.join(box.path, 'last.pid')
-    if os.path.exists(old):
-        shutil.copy(old, os.path.join(box.path, f'.started{len(box.started)}.pid'))
-    server = Server(box, program)
-    shutil.copy(os.path.join(box.path, server.daemon.pidfile), old)
-    return server
+    end = time.monotonic() + 2
+    while True:
+        pidfile = os.path.join(box.path, f'.started{len(box.started)}.pid')
+        if os.path.exists(old):
+            shutil.copy(old, pidfile)
+        try:
+            server = Server(box, program)
+        except (ConnectionError, TestFailure):
+            daemon = box.started[-1]
+            if daemon.poll() is not None or time.monotonic() > end:
+                raise
+            daemon.kill()
+            daemon.wait()
+            continue
+        with open(pidfile, encoding='ascii') as f:
+            expect(int(f.read()) == server.daemon.proc.pid, 'the stale pidfile is written anew')
+        shutil.copy(pidfile, old)
+        return server
 
 
 def read_all(nbd, uri):
@@ -183,7 +198,7 @@ def one_round(box, args, nbd, model, state, round_):
     rng = random.Random(args.seed * 1000 + round_)
     target = f't{round_}'
     make_image(box, target, args.format, SIZE)
-    server = start(box, args.daemon, round_)
+    server = start(box, args.daemon)
     add_image(server, 's', state['image'], args.format)
     add_image(server, 't', target, args.format)
     client = Client(nbd, server.export('s', writable=True), model, rng.random())
@@ -201,7 +216,7 @@ def one_round(box, args, nbd, model, state, round_):
     for image in {'source': [state['image']], 'target': [target],
                   'either': [target, state['image']]}[where]:
         check(box, image, args.format)
-        server = start(box, args.daemon, round_)
+        server = start(box, args.daemon)
         add_image(server, 's', image, args.format)
         data = read_all(nbd, server.export('s', writable=True))
         server.quit()
