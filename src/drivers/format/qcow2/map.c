@@ -307,8 +307,9 @@ static int coroutine_fn l2_co_make(BlockDriverState *bs, uint64_t i)
 
     qemu_co_mutex_lock(&s->l1_lock);
     qcow2_lock(s);
-    bool done = s->l1_table[i] & QCOW2_COPIED;
     old = s->l1_table[i] & QCOW2_OFFSET_MASK;
+    /* A damaged entry may say "ours alone" of no table. */
+    bool done = old && s->l1_table[i] & QCOW2_COPIED;
     qcow2_unlock(s);
     if (!done) {
         ret = qcow2_co_alloc(bs, 1, &cluster, &n, &fresh);
