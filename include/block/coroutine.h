@@ -120,8 +120,9 @@ LIVEBLK_PUBLIC bool qemu_co_enter_next(CoQueue *queue);
 LIVEBLK_PUBLIC void qemu_co_queue_restart_all(CoQueue *queue);
 LIVEBLK_PUBLIC bool qemu_co_queue_empty(CoQueue *queue);
 
-/* Readers-writer lock: fair, FIFO; a reader that holds it may upgrade when it
- * is alone or first in line. */
+/* Readers-writer lock: fair, FIFO. A reader that is alone, with nobody waiting, upgrades at
+ * once; else it gives up what it holds and queues as a writer: what it has read may have
+ * changed when qemu_co_rwlock_upgrade() returns. */
 typedef struct CoRwlock {
     unsigned guard;
     int owners;             /* readers > 0, writer -1 */
