@@ -1,0 +1,145 @@
+/* SPDX-License-Identifier: MIT */
+/* layers.c: making, opening and checking the images of a run; see world.h. */
+#include "world.h"
+#include "tests/unit/qcow2_image.h"
+
+Layer *layer_new(int64_t bytes, LayerKind kind, Layer *backing)
+{
+    Layer *l = g_new0(Layer, 1);
+
+    *l = (Layer) {
+        .kind = kind, .bytes = bytes, .backing = backing, .cluster_bits = 9 + world_below(8),
+        .refcount_bits = 1 << world_below(7), .window = (1 + world_below(20)) * SECTOR,
+        .direct = !world_below(4), .small_cache = world_below(2),
+    };
+    snprintf(l->name, sizeof(l->name), "image%u", world.images++);
+    g_ptr_array_add(world.layers, l);
+    return l;
+}
+
+static void layer_file_json(const Layer *l, GString *s)
+{
+    g_string_append_printf(s, "{\"driver\":\"file\",\"filename\":\"%s\",\"discard\":\"unmap\"%s}", l->name,
+                           l->direct ? ",\"cache\":{\"direct\":true}" : "");
+}
+
+static void layer_json(const Layer *l, GString *s, bool with_backing)
+{
+    switch (l->kind) {
+    case LAYER_FILE:
+        layer_file_json(l, s);
+        return;
+    case LAYER_NULL:
+        g_string_append_printf(s, "{\"driver\":\"null-co\",\"size\":%" PRId64 "}", l->bytes);
+        return;
+    case LAYER_RAW:
+    case LAYER_RAW_WINDOW:
+        g_string_append(s, "{\"driver\":\"raw\",\"discard\":\"unmap\",\"file\":");
+        layer_file_json(l, s);
+        if (l->kind == LAYER_RAW_WINDOW) {
+            g_string_append_printf(s, ",\"offset\":%" PRId64 ",\"size\":%" PRId64, l->window, l->bytes);
+        }
+        break;
+    case LAYER_QCOW2:
+        g_string_append_printf(s, "{\"driver\":\"qcow2\",\"discard\":\"unmap\",\"l2-cache-size\":%u,"
+                               "\"refcount-cache-size\":%u,\"file\":",
+                               l->small_cache ? 2048 : 1 << 20, 1u << l->cluster_bits);
+        layer_file_json(l, s);
+        if (l->backing && with_backing) {
+            g_string_append(s, ",\"backing\":");
+            layer_json(l->backing, s, true);
+        } else {
+            g_string_append(s, ",\"backing\":null");
+        }
+        break;
+    }
+    g_string_append_c(s, '}');
+}
+
+static BlockDriverState *open_json(const char *json)
+{
+    bool keyval;
+    Error *err = NULL;
+    BlockDriverState *bs = bdrv_open(NULL, NULL, qdict_from_options(json, NULL, &keyval, &error_abort),
+                                     BDRV_O_RDWR | BDRV_O_UNMAP, &err);
+
+    if (!bs) {
+        sim_fail("cannot open %s: %s", json, error_get_pretty(err));
+    }
+    return bs;
+}
+
+BlockDriverState *layer_open(Layer *l, bool with_backing)
+{
+    g_autoptr(GString) json = g_string_new(NULL);
+
+    layer_json(l, json, with_backing);
+    sim_trace("open %s", json->str);
+    return open_json(json->str);
+}
+
+static void coroutine_fn create_co(void *opaque)
+{
+    BlockdevCreateOptions *o = opaque;
+    Error *err = NULL;
+
+    if (bdrv_find_format("qcow2")->co_create(o, &err) < 0) {
+        sim_fail("cannot create: %s", error_get_pretty(err));
+    }
+}
+
+static void layer_create_qcow2(Layer *l)
+{
+    bool keyval;
+    g_autofree char *file = g_strdup_printf("{\"driver\":\"file\",\"filename\":\"%s\",\"node-name\":\"new\"}", l->name);
+    g_autofree char *json = g_strdup_printf(
+        "{\"driver\":\"qcow2\",\"file\":\"new\",\"size\":%" PRId64 ",\"cluster-size\":%u,\"refcount-bits\":%u}",
+        l->bytes, 1u << l->cluster_bits, l->refcount_bits);
+    QDict *d = qdict_from_options(json, NULL, &keyval, &error_abort);
+    g_autoptr(BlockdevCreateOptions) o = qapi_from_json(&qapi_type_BlockdevCreateOptions, d, false, &error_abort);
+
+    qdict_unref(d);
+    sim_file_new(l->name, 0, 0);
+    BlockDriverState *bs = open_json(file);
+
+    aio_co_run(create_co, o);
+    bdrv_unref(bs);
+}
+
+void layer_create(Layer *l, bool fill)
+{
+    bool faults = sim.faults;
+    SimFile *f;
+
+    sim.faults = false;
+    sim_trace("create %s kind %d size %" PRId64 " clusters %u", l->name, l->kind, l->bytes, 1u << l->cluster_bits);
+    if (l->kind == LAYER_QCOW2) {
+        layer_create_qcow2(l);
+    } else if (l->kind != LAYER_NULL) {
+        sim_file_new(l->name, l->bytes + (l->kind == LAYER_RAW_WINDOW ? l->window + 4096 : 0), fill ? 0xee : 0);
+    }
+    f = sim_file_find(l->name);
+    if (f) {
+        f->no_zero = !world_below(4);
+        f->no_discard = !world_below(6);
+    }
+    sim_files_sync();
+    sim.faults = faults;
+}
+
+void layer_check(Layer *l)
+{
+    for (; l; l = l->backing) {
+        SimFile *f = sim_file_find(l->name);
+        Image im;
+
+        if (l->kind != LAYER_QCOW2) {
+            continue;
+        }
+        image_init(&im, f->now->data, f->now->len);
+        image_check(&im);
+        if (im.errors || im.size != (uint64_t)l->bytes) {
+            sim_fail("image %s is corrupt: %" PRIu64 " errors, the first: %s", l->name, im.errors, im.first_error);
+        }
+    }
+}

@@ -1,0 +1,216 @@
+/* SPDX-License-Identifier: MIT */
+/* world.c: the lives of a disk; see world.h. */
+#include "world.h"
+
+World world;
+
+/* ---- the disk ---- */
+
+/* A raw image at the bottom, already written. */
+static Layer *make_base(int64_t bytes)
+{
+    Layer *l = layer_new(bytes - world_below(bytes / SECTOR / 2) * SECTOR, LAYER_RAW, NULL);
+
+    layer_create(l, false);
+    SimFile *f = sim_file_find(l->name);
+
+    for (int64_t at = 0; at < l->bytes / SECTOR; at++) {
+        uint64_t value = world_below(3) ? 1000000 + at : 0;
+
+        model_fill(f->now->data + at * SECTOR, 1, value);
+        model_set(&world.model, at, value);
+    }
+    memcpy(f->durable->data, f->now->data, f->now->len);
+    memset(f->allocated->data, 1, f->allocated->len);
+    return l;
+}
+
+static void make_disk(void)
+{
+    int64_t bytes = world.model.n * SECTOR;
+    unsigned depth = world_below(4);
+    Layer *l = NULL;
+
+    if (depth == 0) {
+        l = layer_new(bytes, (LayerKind)world_below(LAYER_QCOW2), NULL);
+        layer_create(l, false);
+    } else {
+        l = depth > 1 ? make_base(bytes) : NULL;
+        for (unsigned i = MAX(depth, 2); i > 1; i--) {
+            l = layer_new(bytes, LAYER_QCOW2, l);
+            layer_create(l, false);
+        }
+    }
+    world.disk = l;
+}
+
+static void world_open(void)
+{
+    Error *err = NULL;
+
+    world.source = layer_open(world.disk, true);
+    world.guest = blk_new(qemu_get_aio_context(), BLK_PERM_CONSISTENT_READ | BLK_PERM_WRITE, BLK_PERM_ALL);
+    if (blk_insert_bs(world.guest, world.source, &err) < 0) {
+        sim_fail("cannot use the disk: %s", error_get_pretty(err));
+    }
+}
+
+static void world_close(void)
+{
+    blk_unref(world.guest);
+    bdrv_unref(world.source);
+    world.guest = NULL;
+    world.source = NULL;
+    /* A target that a cancelled job gave up is closed when its last request has ended. Should nothing
+     * be on its way, the machine says that it hangs. */
+    while (bdrv_next_all_states(NULL) || aio_poll(qemu_get_aio_context(), false)) {
+        if (bdrv_next_all_states(NULL)) {
+            aio_poll(qemu_get_aio_context(), true);
+        }
+    }
+    BlockDriverState *left = bdrv_next_all_states(NULL);
+
+    if (left) {
+        sim_fail("node %s is left", bdrv_get_node_name(left));
+    }
+    if (block_job_next(NULL)) {
+        sim_fail("a job is left");
+    }
+    if (sim_files_open()) {
+        sim_fail("%u files are left open", sim_files_open());
+    }
+}
+
+/* ---- a life ---- */
+
+static bool world_is_busy(void *opaque)
+{
+    return world.operating;
+}
+
+static bool world_has_workers(void *opaque)
+{
+    return world.workers > 0;
+}
+
+static void coroutine_fn verify_co(void *opaque)
+{
+    bool crashed = *(bool *)opaque;
+    g_autofree uint8_t *buf = guest_co_read_all(world.guest);
+
+    if (!buf) {
+        sim_fail("the disk cannot be read where no disk fails");
+    }
+    if (crashed) {
+        model_adopt_crashed(&world.model, buf, "disk after a power cut");
+    } else {
+        uint64_t *seen = model_read_begin(&world.model, 0, world.model.n);
+
+        model_read_end(&world.model, 0, world.model.n, seen, buf, "disk at rest");
+    }
+}
+
+static void verify(bool crashed)
+{
+    aio_co_run(verify_co, &crashed);
+}
+
+static void set_faults(void)
+{
+    sim.faults = !world_below(2);
+    sim.eio_one_in = world_below(2) ? 20 + world_below(1000) : 0;
+    sim.short_one_in = world_below(2) ? 2 + world_below(50) : 0;
+    sim.slow_one_in = world_below(3) ? 0 : 20 + world_below(500);
+    sim.faults_made = 0;
+    sim.cut_at = world_below(2) ? sim.steps + 50 + world_below(world_below(2) ? 500 : 6000) : 0;
+}
+
+static void live(unsigned workers)
+{
+    world.stop = world.hold = false;
+    world.held = 0;
+    world.workers = workers;
+    world.operating = true;
+    set_faults();
+    sim_trace("life: %u guests, faults %d (%u %u %u), cut at %" PRIu64, workers, sim.faults, sim.eio_one_in,
+              sim.short_one_in, sim.slow_one_in, sim.cut_at);
+    for (unsigned i = 0; i < workers; i++) {
+        AioContext *ctx = world.iothread && world_below(2) ? iothread_get_aio_context(world.iothread)
+                                                           : qemu_get_aio_context();
+
+        aio_co_enter(ctx, qemu_coroutine_create(guest_worker_co, NULL));
+    }
+    aio_co_enter(qemu_get_aio_context(), qemu_coroutine_create(operator_co, NULL));
+    aio_wait_while(world_is_busy, NULL);
+    world.stop = true;
+    aio_wait_while(world_has_workers, NULL);
+    sim.faults = false;
+}
+
+static void one_life(void)
+{
+    bool lossy;
+
+    world_open();
+    live(1 + world_below(6));
+    lossy = sim.faults_made > 0;
+    if (sim.cut_at && sim.steps < sim.cut_at && !world_below(2)) {
+        sim_power_cut();            /* everything at rest, but not flushed */
+    }
+    sim.cut_at = 0;
+    if (!sim.off && !lossy) {
+        verify(false);
+    }
+    world_close();
+    if (sim.off) {
+        world.cuts++;
+        sim_power_on();
+    } else if (!lossy) {
+        /* Closing flushes. */
+        model_flush_end(&world.model, model_flush_begin(&world.model));
+    }
+    for (guint i = 0; i < world.layers->len; i++) {
+        Layer *l = world.layers->pdata[i];
+
+        if (l->kind == LAYER_QCOW2 && l->backing != world.disk && sim_file_find(l->name)) {
+            layer_check(l);
+        }
+    }
+    for (guint i = 0; i < world.layers->len; i++) {
+        SimFile *f = sim_file_find(((Layer *)world.layers->pdata[i])->name);
+
+        if (f) {
+            f->full = false;
+        }
+    }
+    world_open();
+    verify(true);
+    world_close();
+    sim_files_sync();
+}
+
+void world_run(uint64_t seed)
+{
+    unsigned lives;
+
+    sim_init(seed);
+    host_register(&host_ops_sim);
+    aio_init_main(NULL, &error_abort);
+    bdrv_init();
+    operator_init();
+    world = (World) { .prng = prng_split(&sim.prng), .layers = g_ptr_array_new_with_free_func(g_free) };
+    model_init(&world.model, 64 + world_below(world_below(2) ? 400 : 2000));
+    world.iothread = world_below(3) ? NULL : iothread_create("io", NULL, &error_abort);
+    make_disk();
+    lives = 1 + world_below(3);
+    while (lives--) {
+        one_life();
+    }
+    if (world.iothread) {
+        iothread_destroy(world.iothread, &error_abort);
+    }
+    sim_trace("%u operations, %u jobs, %u pivots, %u power cuts", world.ops, world.jobs, world.pivots, world.cuts);
+    model_free(&world.model);
+    g_ptr_array_free(world.layers, true);
+    aio_cleanup_main();
+}
