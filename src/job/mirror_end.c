@@ -157,6 +157,11 @@ int coroutine_fn mirror_prepare(BlockJob *job, Error **errp)
     if (ret == 0) {
         ret = copy_target_request(&s->copy, COPY_FLUSH, 0, 0, NULL, 0);
     }
+    if (ret == 0 && s->should_complete && s->sync == MIRROR_SYNC_MODE_NONE) {
+        /* What was written before stays in the source, below the target, where guests' flushes
+         * will not reach it any more. */
+        ret = bdrv_co_flush(s->source);
+    }
     copy_progress(&s->copy);
     if (ret < 0) {
         error_setg_errno(errp, -ret, "Could not bring the target up to date");
