@@ -105,6 +105,14 @@ static void report(bool ok, const char *what)
     fflush(stdout);
 }
 
+/* Is @seed in the list as "open N": it fails for a reason that is known and not mended yet? */
+static bool is_open(uint64_t seed)
+{
+    g_autofree char *text = NULL, *line = g_strdup_printf("\nopen %" PRIu64 " ", seed);
+
+    return args.seeds_file && g_file_get_contents(args.seeds_file, &text, NULL, NULL) && strstr(text, line);
+}
+
 static bool run_range(uint64_t first, uint64_t count, Outcome *sum)
 {
     bool all_ok = true;
@@ -115,6 +123,10 @@ static bool run_range(uint64_t first, uint64_t count, Outcome *sum)
         bool ok = true;
 
         for (uint64_t seed = at; seed < end; seed++) {
+            if (args.count > 1 && is_open(seed)) {
+                printf("# seed %" PRIu64 " is known to fail and left out: see the list\n", seed);
+                continue;
+            }
             ok &= check_seed(seed, args.twice || seed == at, sum);
         }
         report(ok, what);
