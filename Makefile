@@ -5,7 +5,7 @@ MESON   ?= meson
 NINJA   ?= ninja
 FLAGS   ?=
 
-.PHONY: all run test asan tsan fmt install deps clean
+.PHONY: all run test asan tsan fuzz lint fmt install deps clean
 all: $(BUILD)/build.ninja
 	@$(NINJA) -C $(BUILD)
 
@@ -39,6 +39,15 @@ tsan:
 	@test -f build-tsan/build.ninja || $(MESON) setup build-tsan -Db_sanitize=thread -Db_lundef=false >/dev/null
 	@$(NINJA) -C build-tsan
 	@scripts/run-tests build-tsan --no-suite peer
+
+# Each fuzz target for a minute: scripts/run-fuzz SECONDS TARGET... for more.
+fuzz:
+	@scripts/install-deps all
+	@scripts/run-fuzz
+
+# The rules of the tree: licence lines, layers, lengths, leftovers.
+lint:
+	@scripts/lint tree
 
 fmt:
 	@git ls-files '*.c' '*.h' | xargs clang-format -i --style=file

@@ -179,8 +179,12 @@ void graph_refresh_up(GPtrArray *nodes)
         BlockDriverState *bs = g_ptr_array_steal_index_fast(todo, todo->len - 1);
         BdrvChild *c;
 
-        /* A node that is still being opened does this itself when it is done. */
-        if (!bs->opened || !(refresh_limits(bs) | graph_filename_refresh(bs))) {
+        if (!bs->opened) {
+            continue;       /* it does this itself when it is done */
+        }
+        bool limits_changed = refresh_limits(bs);
+
+        if (!graph_filename_refresh(bs) && !limits_changed) {
             continue;
         }
         LIST_FOREACH(c, &bs->parents, next_parent) {

@@ -44,6 +44,9 @@ static void emit(void *opaque, QDict *value, Error *err)
 
         g_assert_null(again_err);
         qdict_unref(again);
+        again = qdict_from_json(pretty, &again_err);
+        g_assert_null(again_err);
+        qdict_unref(again);
         visit(value, false);
         visit(value, true);
     }
