@@ -6,10 +6,11 @@
 #include "block/blockjob_int.h"
 #include "block/dirty-bitmap.h"
 #include "qapi-commands.h"
+#include "qmp/qmp_private.h"
 
 /* ---- images ---- */
 
-static ImageInfo *coroutine_fn image_info(BlockDriverState *bs, bool flat)
+ImageInfo *coroutine_fn qmp_image_info(BlockDriverState *bs, bool flat)
 {
     ImageInfo *info = g_new0(ImageInfo, 1);
     BlockDriverInfo bdi;
@@ -42,7 +43,7 @@ static ImageInfo *coroutine_fn image_info(BlockDriverState *bs, bool flat)
         BlockDriverState *below = bdrv_cow_bs(bdrv_skip_implicit_filters(bs));
 
         if (below) {
-            info->backing_image = image_info(bdrv_skip_implicit_filters(below), flat);
+            info->backing_image = qmp_image_info(bdrv_skip_implicit_filters(below), flat);
         }
     }
     return info;
@@ -64,7 +65,7 @@ static BlockDeviceInfo *coroutine_fn device_info(BlockDriverState *bs, bool flat
     info->cache->direct = bs->open_flags & BDRV_O_NOCACHE;
     info->cache->no_flush = bs->open_flags & BDRV_O_NO_FLUSH;
     info->write_threshold = bs->write_threshold_offset;
-    info->image = image_info(bs, flat);
+    info->image = qmp_image_info(bs, flat);
     info->dirty_bitmaps = bdrv_query_dirty_bitmaps(bs);
     if (below) {
         info->backing_file = g_strdup(bs->backing_file ? bs->backing_file : below->filename);

@@ -8,6 +8,9 @@
 /* A job works on @bs (@targets: or writes to it): set *errp, true. */
 bool qmp_node_is_busy(BlockDriverState *bs, bool targets, Error **errp);
 
+/* What @bs is, and unless @flat what lies below it; the caller frees. Control lock held. */
+ImageInfo *coroutine_fn qmp_image_info(BlockDriverState *bs, bool flat);
+
 /* Start the NBD server as the options say. 0 or -errno. */
 int nbd_server_start_options(NbdServerOptions *arg, Error **errp);
 

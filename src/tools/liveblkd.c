@@ -3,19 +3,13 @@
  * is that of qemu-storage-daemon.
  */
 #include "base/osdep.h"
+#include "process.h"
 #include "block/block_int-global-state.h"
-#include "block/blockjob.h"
-#include "block/export.h"
 #include "block/qdict.h"
 #include "qapi-commands.h"
 #include "qmp/chardev.h"
-#include "qmp/monitor.h"
 #include "qmp/qmp_private.h"
-#include <fcntl.h>
 #include <getopt.h>
-#include <signal.h>
-#include <sys/file.h>
-#include <sys/signalfd.h>
 
 enum { OPT_BLOCKDEV = 256, OPT_CHARDEV, OPT_DAEMONIZE, OPT_EXPORT, OPT_MONITOR, OPT_NBD_SERVER, OPT_OBJECT,
        OPT_PIDFILE };
@@ -237,108 +231,6 @@ static void process_options(int argc, char **argv, bool early)
     }
 }
 
-/* ---- process ---- */
-
-static int daemon_pipe = -1;
-
-/* The parent waits until the child has started, and tells its result. */
-static void daemonize(void)
-{
-    int fds[2];
-    char status = 1;
-
-    if (pipe(fds) < 0) {
-        error_report("cannot daemonize: %s", strerror(errno));
-        exit(EXIT_FAILURE);
-    }
-    pid_t pid = fork();
-
-    if (pid < 0) {
-        error_report("cannot daemonize: %s", strerror(errno));
-        exit(EXIT_FAILURE);
-    }
-    if (pid > 0) {
-        close(fds[1]);
-        while (read(fds[0], &status, 1) < 0 && errno == EINTR) {
-        }
-        exit(status ? EXIT_FAILURE : EXIT_SUCCESS);
-    }
-    close(fds[0]);
-    fcntl(fds[1], F_SETFD, FD_CLOEXEC);
-    daemon_pipe = fds[1];
-    setsid();
-}
-
-static void daemon_started(void)
-{
-    char ok = 0;
-    int null = open("/dev/null", O_RDWR);
-
-    if (daemon_pipe < 0) {
-        return;
-    }
-    if (null >= 0) {
-        dup2(null, 0);
-        dup2(null, 1);
-        dup2(null, 2);
-        close(null);
-    }
-    ssize_t n = write(daemon_pipe, &ok, 1);
-
-    (void)n;
-    close(daemon_pipe);
-}
-
-static void pid_file_write(void)
-{
-    char text[32];
-    int fd = open(pid_file, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
-
-    if (fd < 0 || flock(fd, LOCK_EX | LOCK_NB) < 0) {
-        error_report("cannot create PID file: Could not create '%s': %s", pid_file, strerror(errno));
-        exit(EXIT_FAILURE);
-    }
-    snprintf(text, sizeof(text), "%ld\n", (long)getpid());
-    if (ftruncate(fd, 0) < 0 || write(fd, text, strlen(text)) < 0) {
-        error_report("cannot create PID file: Failed to write pid file: %s", strerror(errno));
-        exit(EXIT_FAILURE);
-    }
-    /* kept open: the lock says that we live */
-}
-
-static void signal_ready(void *opaque)
-{
-    struct signalfd_siginfo si;
-
-    if (read(GPOINTER_TO_INT(opaque), &si, sizeof(si)) > 0) {
-        monitor_request_quit();
-    }
-}
-
-static void signals_init(void)
-{
-    sigset_t set;
-    int fd;
-
-    signal(SIGPIPE, SIG_IGN);
-    sigemptyset(&set);
-    sigaddset(&set, SIGTERM);
-    sigaddset(&set, SIGINT);
-    sigaddset(&set, SIGHUP);
-    sigprocmask(SIG_BLOCK, &set, NULL);
-    fd = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
-    aio_set_fd_handler(qemu_get_aio_context(), fd, signal_ready, NULL, GINT_TO_POINTER(fd));
-}
-
-static void iothreads_destroy(void)
-{
-    IOThread *t;
-
-    while ((t = iothread_next(NULL))) {
-        iothread_destroy(t, &error_abort);
-    }
-}
-
 int main(int argc, char **argv)
 {
     g_autofree char *base = g_path_get_basename(argv[0]);
@@ -346,29 +238,9 @@ int main(int argc, char **argv)
     g_set_prgname(base);
     process_options(argc, argv, true);
     if (daemonize_wanted) {
-        daemonize();            /* before any thread is there */
+        process_daemonize();
     }
-    aio_init_main(NULL, &error_fatal);
-    bdrv_init();
-    signals_init();
+    process_start();
     process_options(argc, argv, false);
-    if (pid_file) {
-        pid_file_write();
-    }
-    daemon_started();
-    while (!monitor_quit_requested()) {
-        aio_poll(qemu_get_aio_context(), true);
-    }
-    /* Exports first: no more requests; then jobs; then the nodes. */
-    blk_exp_close_all_type(BLOCK_EXPORT_TYPE__MAX);
-    nbd_server_stop();
-    block_job_cancel_sync_all();
-    blockdev_close_all_bdrv_states();
-    iothreads_destroy();
-    monitor_answer_quit();
-    chardev_cleanup();
-    if (pid_file) {
-        unlink(pid_file);
-    }
-    return EXIT_SUCCESS;
+    return process_run(pid_file);
 }

@@ -1,0 +1,185 @@
+/* SPDX-License-Identifier: MIT */
+/* cli_table.c: every command of liveblk, described once; see cli.h. */
+#include "cli/cli.h"
+
+const CliOption cli_common_options[] = {
+    { "output", 0, CLI_CHOICE, "human|json", "what to print: text for people (default), or JSON for programs" },
+    { "quiet", 'q', CLI_FLAG, NULL, "no progress, and nothing but errors where there is no result to print" },
+    { "help", 'h', CLI_FLAG, NULL, "print this help" },
+    { NULL },
+};
+
+const CliOption cli_control_options[] = {
+    { "control", 'c', CLI_PATH, "SOCKET",
+      "control socket of the server (unix path, or tcp:HOST:PORT); default: the one server of yours that runs" },
+    { NULL },
+};
+
+const CliOption cli_image_options[] = {
+    { "image-opts", 0, CLI_FLAG, NULL, "image names are block options: driver=qcow2,file.filename=a.img" },
+    { NULL },
+};
+
+#define OPTION_FORMAT { "format", 'f', CLI_TEXT, "FORMAT", "format of the image (raw, qcow2, ...); default: probed" }
+
+static const CliOption create_options[] = {
+    { "format", 'f', CLI_TEXT, "FORMAT", "format of the new image; default: qcow2, or raw for *.img and *.raw" },
+    { "backing", 'b', CLI_PATH, "IMAGE", "the new image shows what IMAGE holds, until written to" },
+    { "backing-format", 'F', CLI_TEXT, "FORMAT", "format of the backing image; needed with --backing" },
+    { "option", 'o', CLI_TEXT, "KEY=VALUE,...", "options of the format, as blockdev-create has them: cluster-size=128k" },
+    { "force", 0, CLI_FLAG, NULL, "replace a file that exists" },
+    { "dry-run", 'n', CLI_FLAG, NULL, "say what would be done, and do nothing" },
+    { NULL },
+};
+
+static const CliOption info_options[] = {
+    OPTION_FORMAT,
+    { "chain", 0, CLI_FLAG, NULL, "also the images below it" },
+    { "force-share", 'U', CLI_FLAG, NULL, "look even if another program has it open for writing" },
+    { NULL },
+};
+
+static const CliOption map_options[] = {
+    OPTION_FORMAT,
+    { "force-share", 'U', CLI_FLAG, NULL, "look even if another program has it open for writing" },
+    { NULL },
+};
+
+static const CliOption convert_options[] = {
+    OPTION_FORMAT,
+    { "target-format", 'O', CLI_TEXT, "FORMAT", "format of TARGET; default: qcow2, or raw for *.img and *.raw" },
+    { "option", 'o', CLI_TEXT, "KEY=VALUE,...", "options of the target's format, as blockdev-create has them" },
+    { "no-sparse", 0, CLI_FLAG, NULL, "write zeroes as data, too" },
+    { "workers", 'm', CLI_COUNT, "N", "copies in flight, 1 to 64; default 8" },
+    { "force-share", 'U', CLI_FLAG, NULL, "read even if another program has the source open for writing" },
+    { "force", 0, CLI_FLAG, NULL, "replace a file that exists" },
+    { "dry-run", 'n', CLI_FLAG, NULL, "say what would be done, and do nothing" },
+    { NULL },
+};
+
+static const CliOption compare_options[] = {
+    OPTION_FORMAT,
+    { "other-format", 'F', CLI_TEXT, "FORMAT", "format of the second image; default: probed" },
+    { "strict", 's', CLI_FLAG, NULL, "sizes and allocation must agree, too" },
+    { "force-share", 'U', CLI_FLAG, NULL, "read even if another program has them open for writing" },
+    { NULL },
+};
+
+static const CliOption serve_options[] = {
+    OPTION_FORMAT,
+    { "name", 0, CLI_TEXT, "NAME", "name of the export and of the node; default: the file's, without its ending" },
+    { "read-only", 'r', CLI_FLAG, NULL, "clients cannot write" },
+    { "socket", 's', CLI_PATH, "PATH", "unix socket of the NBD server; default: NAME.nbd in the runtime folder" },
+    { "listen", 'l', CLI_TEXT, "HOST:PORT", "serve NBD over TCP; plain text: use it in trusted networks only" },
+    { "control", 'c', CLI_PATH, "PATH", "where the control socket is to be; default: NAME.qmp in the runtime folder" },
+    { "iothreads", 0, CLI_COUNT, "N", "event loops beside the main one that the exports share; default: none" },
+    { "detach", 'd', CLI_FLAG, NULL, "go to the background once it serves" },
+    { "pidfile", 0, CLI_PATH, "PATH", "write the process number there" },
+    { NULL },
+};
+
+static const CliOption mirror_options[] = {
+    { "node", 0, CLI_TEXT, "NODE", "what to mirror: a node or export of the server; default: its only export" },
+    { "format", 'f', CLI_TEXT, "FORMAT", "format of TARGET; default: qcow2, or raw for *.img and *.raw" },
+    { "existing", 0, CLI_FLAG, NULL, "TARGET exists and has the right size: do not create it" },
+    { "sync", 0, CLI_CHOICE, "full|top|none", "what to copy: all (default), the top image only, or only new writes" },
+    { "copy-mode", 0, CLI_CHOICE, "background|write-blocking", "write-blocking: guests' writes go to both at once" },
+    { "speed", 0, CLI_SIZE, "RATE", "at most so many bytes a second" },
+    { "job", 0, CLI_TEXT, "ID", "name of the job; default: mirror-NODE" },
+    { "pivot", 'p', CLI_FLAG, NULL, "when both agree, go on with TARGET in place of the source" },
+    { "stop", 0, CLI_FLAG, NULL, "when both agree, stop: TARGET is a copy of that moment" },
+    { "keep-source", 0, CLI_FLAG, NULL, "with --pivot: leave the source's node open afterwards" },
+    { "detach", 'd', CLI_FLAG, NULL, "start it and return; see `liveblk jobs`" },
+    { "force", 0, CLI_FLAG, NULL, "replace a target file that exists" },
+    { "dry-run", 'n', CLI_FLAG, NULL, "say what would be done, and do nothing" },
+    { NULL },
+};
+
+static const CliOption jobs_options[] = {
+    { "watch", 'w', CLI_FLAG, NULL, "go on showing them until none is left" },
+    { NULL },
+};
+
+static const CliOption job_options[] = {
+    { "soft", 0, CLI_FLAG, NULL, "cancel: a ready mirror ends cleanly, its target a consistent copy" },
+    { "wait", 'w', CLI_FLAG, NULL, "wait until the job has ended; fail if it did" },
+    { NULL },
+};
+
+static const CliOption graph_options[] = {
+    { "format", 'f', CLI_CHOICE, "text|dot|svg", "a tree (default), for Graphviz, or a picture" },
+    { NULL },
+};
+
+static const CliOption help_options[] = {
+    { "manual", 0, CLI_FLAG, NULL, "print the manual page's source (troff)" },
+    { "completion", 0, CLI_CHOICE, "bash|zsh|fish", "print the completion script of a shell" },
+    { NULL },
+};
+
+const CliCommand cli_commands[] = {
+    { "create", "IMAGE [SIZE]", 1, 2, "make a new image",
+      "Makes an empty image of SIZE bytes (64M, 1.5G), or an overlay over --backing, whose size it takes if "
+      "none is given. An existing file is left alone unless --force is given. If it cannot be made whole, "
+      "nothing is left behind.",
+      create_options, false, false,
+      "liveblk create disk.qcow2 20G\n"
+      "liveblk create overlay.qcow2 -b base.qcow2 -F qcow2\n"
+      "liveblk create disk.qcow2 1T -o cluster-size=256k", cli_create },
+    { "info", "IMAGE", 1, 1, "tell what an image is",
+      "Prints format, sizes, backing image and what else the format has to tell. The fields of --output=json "
+      "are those of the QMP type ImageInfo.",
+      info_options, false, true, "liveblk info disk.qcow2\nliveblk info --output=json --chain overlay.qcow2", cli_info },
+    { "map", "IMAGE", 1, 1, "tell where an image has data, zeroes and holes",
+      "Prints each extent: where it begins, how long it is, whether it is data or reads as zeroes, how many "
+      "images down the chain it comes from, and where it lies in the file. JSON: a list of objects with start, "
+      "length, depth, present, zero, data, compressed, and offset where it lies in a file.",
+      map_options, false, true, "liveblk map disk.qcow2", cli_map },
+    { "convert", "SOURCE TARGET", 2, 2, "copy an image into another format",
+      "Writes what SOURCE shows (with all its backing images) into a new image TARGET. Zeroes stay holes. "
+      "The copy is made under another name beside TARGET and renamed at the end, so that TARGET is never "
+      "half written, also when interrupted.",
+      convert_options, false, true,
+      "liveblk convert disk.img disk.qcow2\nliveblk convert -O raw overlay.qcow2 /var/lib/flat.img", cli_convert },
+    { "compare", "IMAGE OTHER", 2, 2, "tell whether two images show the same",
+      "Compares contents; where one is longer, the rest must be zeroes. Exit code 0: the same; 3: different "
+      "(the first difference is told); 1: could not compare.",
+      compare_options, false, true, "liveblk compare disk.img disk.qcow2", cli_compare },
+    { "serve", "IMAGE...", 1, -1, "serve images over NBD, with a control socket",
+      "Opens the images and serves each as an NBD export until ended by a signal or `liveblk qmp quit`. Prints "
+      "the address for clients, and the control socket, which the other commands find by themselves. The "
+      "runtime folder is $XDG_RUNTIME_DIR/liveblk, or /tmp/liveblk-UID.",
+      serve_options, false, true,
+      "liveblk serve disk.qcow2\n"
+      "liveblk serve --detach --listen 127.0.0.1:10809 a.qcow2 b.img", cli_serve },
+    { "mirror", "TARGET", 1, 1, "mirror a served disk to another file while it is in use",
+      "Tells a running server to copy a disk to TARGET and to keep both the same. Without --pivot or --stop "
+      "it returns when both agree; the job goes on until `liveblk job complete` (go on with the target) or "
+      "`liveblk job cancel --soft`. Interrupting this command leaves the job running.",
+      mirror_options, true, false,
+      "liveblk mirror --pivot /new/disk.qcow2   # move a disk while it is in use\n"
+      "liveblk mirror --stop copy.img           # a consistent copy", cli_mirror },
+    { "jobs", "", 0, 0, "list the jobs of a server",
+      "Prints each job's name, kind, state and progress. JSON: a list as query-jobs returns it, with the fields of query-block-jobs where it has them.",
+      jobs_options, true, false, "liveblk jobs --watch", cli_jobs },
+    { "job", "VERB ID [RATE]", 2, 3, "pause, resume, cancel, complete, finalize, dismiss a job; set its speed",
+      "VERB is one of pause, resume, cancel, complete, finalize, dismiss, speed. speed needs RATE, bytes a "
+      "second; 0 is unlimited.",
+      job_options, true, false,
+      "liveblk job speed mirror-disk 50M\nliveblk job complete --wait mirror-disk", cli_job },
+    { "graph", "", 0, 0, "draw the live graph of a server's nodes",
+      "Shows nodes, exports and jobs, and who uses whom. JSON: as x-debug-query-block-graph returns it.",
+      graph_options, true, false, "liveblk graph\nliveblk graph -f svg >graph.svg", cli_graph },
+    { "qmp", "[COMMAND [KEY=VALUE...]]", 0, -1, "send a control command; without one: a shell",
+      "Sends COMMAND with its arguments, given as KEY=VALUE (nested: addr.type=unix) or as one JSON object, and "
+      "prints what is returned. Without COMMAND, commands are read line by line, from a terminal with "
+      "editing, history and completion; events are shown as they come.",
+      NULL, true, false,
+      "liveblk qmp query-block-exports\n"
+      "liveblk qmp block_resize node-name=disk size=2147483648\n"
+      "echo query-jobs | liveblk qmp", cli_qmp },
+    { "help", "[COMMAND]", 0, 1, "explain a command",
+      "Prints the help of a command, its manual page, or a shell's completion script.",
+      help_options, false, false, "liveblk help serve\nsource <(liveblk help --completion=bash)", cli_help },
+    { NULL },
+};

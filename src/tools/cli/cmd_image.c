@@ -1,0 +1,465 @@
+/* SPDX-License-Identifier: MIT */
+/* cmd_image.c: create, info, map, convert, compare. */
+#include "cli/cli.h"
+#include "ops/ops.h"
+#include "base/size.h"
+#include "qapi-commands.h"
+#include "qmp/qmp_private.h"
+#include <signal.h>
+
+/* ---- interruption ---- */
+
+static void on_signal(int sig)
+{
+    ops_temp_on_signal();
+    signal(sig, SIG_DFL);
+    raise(sig);
+}
+
+/* From here on control-C leaves nothing half made. */
+static void clean_when_interrupted(void)
+{
+    static const int signals[] = { SIGINT, SIGTERM, SIGHUP };
+    struct sigaction sa = { .sa_handler = on_signal };
+
+    for (size_t i = 0; i < G_N_ELEMENTS(signals); i++) {
+        sigaction(signals[i], &sa, NULL);
+    }
+}
+
+/* ---- progress beside an operation ---- */
+
+typedef struct Watch {
+    CliProgress *shown;
+    OpsProgress progress;
+    QemuCoSleep sleep;
+    bool stop, stopped;
+} Watch;
+
+static void coroutine_fn watch_co(void *opaque)
+{
+    Watch *w = opaque;
+
+    while (!w->stop) {
+        cli_progress_show(w->shown, w->progress.done, w->progress.total, NULL);
+        co_sleep_ns_wakeable(&w->sleep, 50 * 1000 * 1000);
+    }
+    w->stopped = true;
+}
+
+static void watch_begin(Watch *w, CliArgs *a, const char *what)
+{
+    *w = (Watch) { .shown = cli_progress_new(a, what) };
+    qemu_coroutine_enter(qemu_coroutine_create(watch_co, w));
+}
+
+static void watch_end(Watch *w)
+{
+    w->stop = true;
+    co_sleep_wake(&w->sleep);
+    while (!w->stopped) {
+        aio_poll(qemu_get_aio_context(), true);
+    }
+    cli_progress_end(w->shown, false);
+}
+
+/* ---- create ---- */
+
+static void say_plan(CliArgs *a, const OpsCreate *c, bool convert)
+{
+    const char *format = c->format ? c->format : ops_format_for(c->filename);
+    bool there = g_file_test(c->filename, G_FILE_TEST_EXISTS);
+
+    if (a->json) {
+        QDict *d = qdict_new();
+
+        qdict_put_bool(d, "dry-run", true);
+        qdict_put_str(d, "filename", c->filename);
+        qdict_put_str(d, "format", format);
+        qdict_put_bool(d, "replaces", there);
+        cli_print_json(d);
+    } else {
+        printf("would %s %s%s, format %s\n", there ? "replace" : "make", c->filename,
+               convert ? " with a copy" : "", format);
+    }
+}
+
+static int coroutine_fn create_op(void *opaque, Error **errp)
+{
+    return ops_create(opaque, errp);
+}
+
+int cli_create(CliArgs *a)
+{
+    OpsCreate c = { .filename = cli_arg(a, 0), .format = cli_get(a, "format"), .size = -1,
+                    .backing = cli_get(a, "backing"), .backing_format = cli_get(a, "backing-format"),
+                    .options = cli_get(a, "option"), .force = cli_has(a, "force") };
+    Error *err = NULL;
+    uint64_t size;
+
+    if (cli_arg(a, 1)) {
+        if (size_parse(cli_arg(a, 1), 1, &size) < 0 || size > INT64_MAX) {
+            return cli_usage("'%s' is not a size; write 512, 64K, 1.5G", cli_arg(a, 1));
+        }
+        c.size = size;
+    } else if (!c.backing) {
+        return cli_usage("the size is missing: liveblk create %s SIZE", c.filename);
+    }
+    if (cli_has(a, "dry-run")) {
+        say_plan(a, &c, false);
+        return CLI_OK;
+    }
+    cli_engine_start();
+    clean_when_interrupted();
+    int ret = ops_run(create_op, &c, &err);
+
+    cli_engine_stop();
+    if (ret < 0) {
+        return cli_fail(err);
+    }
+    if (a->json) {
+        QDict *d = qdict_new();
+
+        qdict_put_str(d, "filename", c.filename);
+        qdict_put_str(d, "format", c.format ? c.format : ops_format_for(c.filename));
+        cli_print_json(d);
+    }
+    return CLI_OK;
+}
+
+/* ---- info ---- */
+
+static OpsSource source_of(CliArgs *a, int i)
+{
+    return (OpsSource) { .name = cli_arg(a, i), .format = cli_get(a, "format"),
+                         .image_opts = cli_has(a, "image-opts"), .force_share = cli_has(a, "force-share") };
+}
+
+typedef struct InfoCall {
+    OpsSource src;
+    bool chain;
+    ImageInfo *info;
+} InfoCall;
+
+static int coroutine_fn info_op(void *opaque, Error **errp)
+{
+    InfoCall *c = opaque;
+    BlockBackend *blk = ops_open(&c->src, errp);
+
+    if (!blk) {
+        return -EIO;
+    }
+    c->info = qmp_image_info(blk_bs(blk), !c->chain);
+    blk_unref(blk);
+    return 0;
+}
+
+static void print_value(const char *key, QDict *v, void *opaque)
+{
+    int indent = GPOINTER_TO_INT(opaque);
+
+    if (qdict_type(v) == QTYPE_QDICT) {
+        printf("%*s%s:\n", indent, "", key);
+        qdict_foreach(v, print_value, GINT_TO_POINTER(indent + 4));
+        return;
+    }
+    g_autofree char *text = qstring_get(v) ? g_strdup(qstring_get(v)) : json_to_str(v, false);
+
+    printf("%*s%-*s %s\n", indent, "", 20 - indent, key, text);
+}
+
+static void print_size(const char *what, uint64_t bytes)
+{
+    g_autofree char *text = size_to_str(bytes);
+
+    printf("%-20s %s (%" PRIu64 " bytes)\n", what, text, bytes);
+}
+
+static void info_print(const ImageInfo *info)
+{
+    for (; info; info = info->backing_image) {
+        printf("%-20s %s\n%-20s %s\n", "image", info->filename, "format", info->format);
+        print_size("size", info->virtual_size);
+        if (info->has_actual_size) {
+            print_size("on disk", info->actual_size);
+        }
+        if (info->has_cluster_size) {
+            print_size("cluster size", info->cluster_size);
+        }
+        if (info->backing_filename) {
+            printf("%-20s %s%s%s%s\n", "backing image", info->backing_filename,
+                   info->backing_filename_format ? " (" : "",
+                   info->backing_filename_format ? info->backing_filename_format : "",
+                   info->backing_filename_format ? ")" : "");
+        }
+        if (info->has_dirty_flag && info->dirty_flag) {
+            printf("%-20s not closed properly\n", "state");
+        }
+        if (info->format_specific) {
+            g_autoptr(QDict) d = qapi_to_json(&qapi_type_ImageInfoSpecific, info->format_specific);
+            QDict *data = qdict_get_qdict(d, "data");
+
+            if (data) {
+                printf("%s:\n", "format specific");
+                qdict_foreach(data, print_value, GINT_TO_POINTER(4));
+            }
+        }
+        if (info->backing_image) {
+            printf("\n");
+        }
+    }
+}
+
+int cli_info(CliArgs *a)
+{
+    InfoCall c = { .src = source_of(a, 0), .chain = cli_has(a, "chain") };
+    Error *err = NULL;
+
+    cli_engine_start();
+    int ret = ops_run(info_op, &c, &err);
+
+    cli_engine_stop();
+    if (ret < 0) {
+        return cli_fail(err);
+    }
+    if (a->json) {
+        cli_print_json(qapi_to_json(&qapi_type_ImageInfo, c.info));
+    } else {
+        info_print(c.info);
+    }
+    qapi_free_ImageInfo(c.info);
+    return CLI_OK;
+}
+
+/* ---- map ---- */
+
+typedef struct MapCall {
+    OpsSource src;
+    bool json, any;
+} MapCall;
+
+/* Printed as it is found: a map may be long. */
+static int map_print(const OpsExtent *e, void *opaque)
+{
+    MapCall *c = opaque;
+
+    if (!c->json) {
+        if (!c->any) {
+            printf("%-18s %-18s %-10s %5s %s\n", "START", "LENGTH", "KIND", "DEPTH", "IN FILE AT");
+        }
+        const char *kind = e->compressed ? "compressed" : e->zero ? (e->present ? "zero" : "hole") : e->data ? "data" : "hole";
+
+        printf("0x%-16" PRIx64 " 0x%-16" PRIx64 " %-10s %5d ", (uint64_t)e->start, (uint64_t)e->length, kind, e->depth);
+        if (e->offset >= 0) {
+            printf("0x%" PRIx64 " %s\n", (uint64_t)e->offset, e->file ? e->file : "");
+        } else {
+            printf("-\n");
+        }
+    } else {
+        printf("%s{\"start\": %" PRId64 ", \"length\": %" PRId64 ", \"depth\": %d, \"present\": %s, \"zero\": %s, "
+               "\"data\": %s, \"compressed\": %s", c->any ? ",\n" : "[", e->start, e->length, e->depth,
+               e->present ? "true" : "false", e->zero ? "true" : "false", e->data ? "true" : "false",
+               e->compressed ? "true" : "false");
+        if (e->offset >= 0) {
+            printf(", \"offset\": %" PRId64, e->offset);
+        }
+        putchar('}');
+    }
+    c->any = true;
+    return ferror(stdout) ? -EIO : 0;
+}
+
+static int coroutine_fn map_op(void *opaque, Error **errp)
+{
+    MapCall *c = opaque;
+    BlockBackend *blk = ops_open(&c->src, errp);
+
+    if (!blk) {
+        return -EIO;
+    }
+    int ret = ops_map(blk, map_print, c, errp);
+
+    blk_unref(blk);
+    return ret;
+}
+
+int cli_map(CliArgs *a)
+{
+    MapCall c = { .src = source_of(a, 0), .json = a->json };
+    Error *err = NULL;
+
+    cli_engine_start();
+    int ret = ops_run(map_op, &c, &err);
+
+    cli_engine_stop();
+    if (a->json && (ret == 0 || c.any)) {
+        printf("%s]\n", c.any ? "" : "[");
+    }
+    return err ? cli_fail(err) : ret < 0 ? CLI_FAILED : CLI_OK;
+}
+
+/* ---- convert ---- */
+
+typedef struct ConvertCall {
+    OpsSource src;
+    OpsCreate target;
+    OpsCopy copy;
+} ConvertCall;
+
+/* The source is open and temp.name is to become the target. */
+static int coroutine_fn convert_into(ConvertCall *c, const char *name, Error **errp)
+{
+    OpsCreate create = c->target;
+    const char *format = create.format ? create.format : ops_format_for(create.filename);
+    OpsSource target = { .name = name, .format = format, .writable = true };
+
+    create.filename = name;
+    create.format = format;
+    create.force = true;
+    int ret = ops_create_plain(&create, errp);
+
+    if (ret < 0) {
+        return ret;
+    }
+    c->copy.target = ops_open(&target, errp);
+    if (!c->copy.target) {
+        return -EIO;
+    }
+    if (blk_co_getlength(c->copy.target) < create.size) {
+        error_setg(errp, "'%s' is too small: the source has %" PRId64 " bytes", c->target.filename, create.size);
+        ret = -ENOSPC;
+    } else {
+        ret = ops_copy(&c->copy, errp);
+    }
+    blk_unref(c->copy.target);
+    return ret;
+}
+
+static int coroutine_fn convert_op(void *opaque, Error **errp)
+{
+    ConvertCall *c = opaque;
+    OpsTemp temp;
+    int ret = -EIO;
+
+    c->copy.source = ops_open(&c->src, errp);
+    if (!c->copy.source) {
+        return ret;
+    }
+    c->target.size = blk_co_getlength(c->copy.source);
+    const char *name = ops_temp_begin(&temp, c->target.filename, c->target.force, errp);
+
+    if (name) {
+        /* What a device holds is not known to be zero. */
+        c->copy.sparse &= !temp.in_place || g_strcmp0(c->target.format, "raw");
+        ret = convert_into(c, name, errp);
+        if (ret < 0) {
+            ops_temp_abort(&temp);
+        } else {
+            ret = ops_temp_commit(&temp, errp);
+        }
+    }
+    blk_unref(c->copy.source);
+    return ret;
+}
+
+int cli_convert(CliArgs *a)
+{
+    ConvertCall c = {
+        .src = source_of(a, 0),
+        .target = { .filename = cli_arg(a, 1), .format = cli_get(a, "target-format"), .options = cli_get(a, "option"),
+                    .force = cli_has(a, "force") },
+        .copy = { .workers = MIN(cli_get_size(a, "workers", 8), 64), .sparse = !cli_has(a, "no-sparse") },
+    };
+    Error *err = NULL;
+
+    if (cli_has(a, "dry-run")) {
+        say_plan(a, &c.target, true);
+        return CLI_OK;
+    }
+    if (!c.target.format) {
+        c.target.format = ops_format_for(c.target.filename);
+    }
+    cli_engine_start();
+    clean_when_interrupted();
+    Watch w;
+
+    watch_begin(&w, a, "convert");
+    c.copy.progress = &w.progress;
+    int64_t began = g_get_monotonic_time();
+    int ret = ops_run(convert_op, &c, &err);
+    double seconds = (g_get_monotonic_time() - began) / 1e6;
+
+    watch_end(&w);
+    cli_engine_stop();
+    if (ret < 0) {
+        return cli_fail(err);
+    }
+    if (a->json) {
+        QDict *d = qdict_new();
+
+        qdict_put_str(d, "filename", c.target.filename);
+        qdict_put_str(d, "format", c.target.format);
+        qdict_put_int(d, "virtual-size", w.progress.total);
+        qdict_put_obj(d, "seconds", qdouble_new(seconds));
+        cli_print_json(d);
+    }
+    return CLI_OK;
+}
+
+/* ---- compare ---- */
+
+typedef struct CompareCall {
+    OpsSource a, b;
+    OpsCompare compare;
+} CompareCall;
+
+static int coroutine_fn compare_op(void *opaque, Error **errp)
+{
+    CompareCall *c = opaque;
+    int ret = -EIO;
+
+    c->compare.a = ops_open(&c->a, errp);
+    if (c->compare.a && (c->compare.b = ops_open(&c->b, errp))) {
+        ret = ops_compare(&c->compare, errp);
+    }
+    blk_unref(c->compare.a);
+    blk_unref(c->compare.b);
+    return ret;
+}
+
+int cli_compare(CliArgs *a)
+{
+    CompareCall c = { .a = source_of(a, 0), .b = source_of(a, 1), .compare = { .strict = cli_has(a, "strict") } };
+    Error *err = NULL;
+
+    c.b.format = cli_get(a, "other-format");
+    cli_engine_start();
+    Watch w;
+
+    watch_begin(&w, a, "compare");
+    c.compare.progress = &w.progress;
+    int ret = ops_run(compare_op, &c, &err);
+
+    watch_end(&w);
+    cli_engine_stop();
+    if (ret < 0) {
+        return cli_fail(err);
+    }
+    bool same = c.compare.different_at < 0;
+
+    if (a->json) {
+        QDict *d = qdict_new();
+
+        qdict_put_bool(d, "identical", same);
+        if (!same) {
+            qdict_put_str(d, "difference", c.compare.why);
+            qdict_put_int(d, "offset", c.compare.different_at);
+        }
+        cli_print_json(d);
+    } else if (!same) {
+        printf("different: %s at %" PRId64 "\n", c.compare.why, c.compare.different_at);
+    } else if (!a->quiet) {
+        printf("identical\n");
+    }
+    return same ? CLI_OK : CLI_DIFFERENT;
+}

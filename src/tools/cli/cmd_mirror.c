@@ -1,0 +1,267 @@
+/* SPDX-License-Identifier: MIT */
+/* cmd_mirror.c: mirror a disk of a running server to a new image, and perhaps move there. */
+#include "cli/cli.h"
+#include "cli/follow.h"
+#include "ops/ops.h"
+#include "qapi-types.h"
+#include <sys/stat.h>
+
+typedef struct Mirror {
+    CliArgs *args;
+    Client *c;
+    char *node;                 /* the source */
+    char *target, *target_node; /* absolute path; its node's name */
+    char *job;
+    const char *format;
+    int64_t size;
+    bool added, made;           /* the target's node; its file */
+} Mirror;
+
+/* The node of the export @name, or @name itself; NULL: the only export's. */
+static char *find_node(Mirror *m, const char *name, Error **errp)
+{
+    g_autoptr(QDict) list = client_call(m->c, "query-block-exports", NULL, errp);
+
+    if (!list) {
+        return NULL;
+    }
+    for (size_t i = 0; i < qlist_size(list); i++) {
+        QDict *e = qlist_get(list, i);
+
+        if (name ? !g_strcmp0(qdict_get_try_str(e, "id"), name) : qlist_size(list) == 1) {
+            return g_strdup(qdict_get_try_str(e, "node-name"));
+        }
+    }
+    if (name) {
+        return g_strdup(name);
+    }
+    error_setg(errp, qlist_size(list) ? "The server has %zu exports" : "The server has no export", qlist_size(list));
+    error_append_hint(errp, "Say which node with --node; `liveblk graph` shows them.\n");
+    return NULL;
+}
+
+static int node_size(Mirror *m, Error **errp)
+{
+    g_autoptr(QDict) list = client_call(m->c, "query-named-block-nodes", NULL, errp);
+
+    for (size_t i = 0; list && i < qlist_size(list); i++) {
+        QDict *n = qlist_get(list, i), *image = qdict_get_qdict(n, "image");
+
+        if (image && !g_strcmp0(qdict_get_try_str(n, "node-name"), m->node)) {
+            m->size = qdict_get_try_int(image, "virtual-size", 0);
+            return 0;
+        }
+    }
+    if (list) {
+        error_setg(errp, "The server has no node '%s'", m->node);
+        error_append_hint(errp, "`liveblk graph` shows its nodes.\n");
+    }
+    return -ENOENT;
+}
+
+/* Run blockdev-create and wait. */
+static int create_one(Mirror *m, QDict *options, Error **errp)
+{
+    g_autofree char *id = g_strdup_printf("create-%ld", (long)getpid());
+    BlockdevCreateOptions *typed = qapi_from_json(&qapi_type_BlockdevCreateOptions, options, true, errp);
+    QDict *args = qdict_new();
+    Error *err = NULL;
+
+    if (!typed) {
+        qdict_unref(args);
+        return -EINVAL;
+    }
+    qdict_put_str(args, "job-id", id);
+    qdict_put_obj(args, "options", qapi_to_json(&qapi_type_BlockdevCreateOptions, typed));
+    qapi_free(&qapi_type_BlockdevCreateOptions, typed);
+    if (client_do(m->c, "blockdev-create", args, errp) < 0) {
+        return -EIO;
+    }
+    CliArgs silent = *m->args;
+
+    silent.quiet = true;
+    FollowEnd end = follow_job(m->c, &silent, id, false, &err);
+    QDict *d = qdict_new();
+
+    qdict_put_str(d, "id", id);
+    client_do(m->c, "job-dismiss", d, NULL);
+    error_propagate(errp, err);
+    return end == FOLLOW_COMPLETED ? 0 : -EIO;
+}
+
+static int create_target(Mirror *m, Error **errp)
+{
+    OpsCreate c = { .filename = m->target, .format = m->format, .size = m->size };
+    g_autoptr(QDict) file = NULL, image = NULL;
+    struct stat st;
+
+    if (stat(m->target, &st) == 0 && !S_ISBLK(st.st_mode)) {
+        if (!cli_has(m->args, "force")) {
+            error_setg(errp, "'%s' exists", m->target);
+            error_append_hint(errp, "--force replaces it; --existing mirrors into it as it is.\n");
+            return -EEXIST;
+        }
+    } else if (errno == ENOENT) {
+        m->made = true;
+    }
+    if (ops_create_options(&c, m->target, &file, &image, errp) < 0 ||
+        (file && create_one(m, file, errp) < 0) || (image && create_one(m, image, errp) < 0)) {
+        return -EIO;
+    }
+    return 0;
+}
+
+static int add_target(Mirror *m, Error **errp)
+{
+    struct stat st;
+    bool device = stat(m->target, &st) == 0 && S_ISBLK(st.st_mode);
+    QDict *d = qdict_new(), *file = qdict_new();
+
+    qdict_put_str(file, "driver", device ? "host_device" : "file");
+    qdict_put_str(file, "filename", m->target);
+    qdict_put_str(d, "driver", m->format);
+    qdict_put_str(d, "node-name", m->target_node);
+    qdict_put_str(d, "discard", "unmap");
+    qdict_put_obj(d, "file", file);
+    if (client_do(m->c, "blockdev-add", d, errp) < 0) {
+        return -EIO;
+    }
+    m->added = true;
+    return 0;
+}
+
+static int start(Mirror *m, Error **errp)
+{
+    const char *sync = cli_get(m->args, "sync"), *mode = cli_get(m->args, "copy-mode");
+    QDict *d = qdict_new();
+
+    qdict_put_str(d, "job-id", m->job);
+    qdict_put_str(d, "device", m->node);
+    qdict_put_str(d, "target", m->target_node);
+    qdict_put_str(d, "sync", sync ? sync : "full");
+    qdict_put_str(d, "copy-mode", mode ? mode : "background");
+    qdict_put_int(d, "speed", cli_get_size(m->args, "speed", 0));
+    return client_do(m->c, "blockdev-mirror", d, errp);
+}
+
+/* The node that is not used any more; it may be used by others, and then stays. */
+static void del_node(Mirror *m, const char *node)
+{
+    QDict *d = qdict_new();
+    Error *err = NULL;
+
+    qdict_put_str(d, "node-name", node);
+    client_do(m->c, "blockdev-del", d, &err);
+    error_free(err);
+}
+
+static int finish(Mirror *m, Error **errp)
+{
+    bool pivot = cli_has(m->args, "pivot"), stop = cli_has(m->args, "stop");
+    QDict *d;
+    FollowEnd end = follow_job(m->c, m->args, m->job, true, errp);
+
+    if (end == FOLLOW_CANCELLED) {
+        error_setg(errp, "Job '%s' was cancelled", m->job);
+    }
+    if (end != FOLLOW_READY) {
+        return -EIO;
+    }
+    if (!pivot && !stop) {
+        return 0;
+    }
+    d = qdict_new();
+    qdict_put_str(d, "device", m->job);
+    if (client_do(m->c, pivot ? "block-job-complete" : "block-job-cancel", d, errp) < 0 ||
+        follow_job(m->c, m->args, m->job, false, errp) == FOLLOW_FAILED) {
+        return -EIO;
+    }
+    if (stop) {
+        del_node(m, m->target_node);
+    } else if (!cli_has(m->args, "keep-source")) {
+        del_node(m, m->node);
+    }
+    return 0;
+}
+
+static void say(Mirror *m)
+{
+    CliArgs *a = m->args;
+    bool detached = cli_has(a, "detach");
+    const char *state = detached ? "started" : cli_has(a, "pivot") ? "pivoted" : cli_has(a, "stop") ? "stopped" : "ready";
+
+    if (a->json) {
+        QDict *d = qdict_new();
+
+        qdict_put_str(d, "job", m->job);
+        qdict_put_str(d, "node", m->node);
+        qdict_put_str(d, "target", m->target);
+        qdict_put_str(d, "target-node", m->target_node);
+        qdict_put_str(d, "state", state);
+        cli_print_json(d);
+    } else if (!a->quiet) {
+        printf("%s: %s\n", m->job, !strcmp(state, "pivoted") ? "the server goes on with the target" :
+               !strcmp(state, "stopped") ? "the target is a copy" :
+               detached ? "started" : "both agree, and are kept so");
+        if (!strcmp(state, "ready")) {
+            printf("`liveblk job complete %s` goes on with the target, `liveblk job cancel --soft %s` leaves it as a copy\n",
+                   m->job, m->job);
+        }
+    }
+}
+
+static int mirror(Mirror *m, Error **errp)
+{
+    const char *node = cli_get(m->args, "node"), *job = cli_get(m->args, "job");
+
+    m->c = client_open(m->args, errp);
+    if (!m->c || !(m->node = find_node(m, node, errp)) || node_size(m, errp) < 0) {
+        return -EIO;
+    }
+    m->target_node = g_strdup_printf("%.20s-%ld", m->node, (long)(g_get_real_time() / 1000 % 10000000));
+    m->job = job ? g_strdup(job) : g_strdup_printf("mirror-%s", m->node);
+    if (cli_has(m->args, "dry-run")) {
+        printf("would %s %s (%s, %" PRId64 " bytes) and mirror node '%s' to it as job '%s'\n",
+               cli_has(m->args, "existing") ? "open" : "make", m->target, m->format, m->size, m->node, m->job);
+        return 1;
+    }
+    if ((!cli_has(m->args, "existing") && create_target(m, errp) < 0) || add_target(m, errp) < 0 ||
+        start(m, errp) < 0) {
+        if (m->added) {
+            del_node(m, m->target_node);
+        }
+        if (m->made) {
+            unlink(m->target);
+        }
+        return -EIO;
+    }
+    return cli_has(m->args, "detach") ? 0 : finish(m, errp);
+}
+
+int cli_mirror(CliArgs *a)
+{
+    Mirror m = { .args = a, .format = cli_get(a, "format") };
+    Error *err = NULL;
+
+    if (cli_has(a, "pivot") + cli_has(a, "stop") + cli_has(a, "detach") > 1) {
+        return cli_usage("only one of --pivot, --stop and --detach");
+    }
+    if (cli_has(a, "keep-source") && !cli_has(a, "pivot")) {
+        return cli_usage("--keep-source is for --pivot");
+    }
+    m.target = g_canonicalize_filename(cli_arg(a, 0), NULL);
+    if (!m.format) {
+        m.format = ops_format_for(m.target);
+    }
+    int ret = mirror(&m, &err);
+
+    if (ret == 0) {
+        say(&m);
+    }
+    client_close(m.c);
+    g_free(m.node);
+    g_free(m.target);
+    g_free(m.target_node);
+    g_free(m.job);
+    return ret < 0 ? cli_fail(err) : CLI_OK;
+}

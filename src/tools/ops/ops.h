@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: MIT */
+/* ops.h: operations on whole images, without printing: what several programs share.
+ *
+ * Context: a coroutine in the main thread that holds the control lock (see ops_run), unless
+ * said otherwise. Errors: -errno and *errp set once.
+ */
+#ifndef LIVEBLK_OPS_OPS_H
+#define LIVEBLK_OPS_OPS_H
+
+#include "base/osdep.h"
+#include "block/block-backend.h"
+#include "block/qdict.h"
+
+/* Run @fn in a coroutine under the control lock, and wait. Main thread, outside coroutines. */
+int ops_run(int coroutine_fn (*fn)(void *opaque, Error **errp), void *opaque, Error **errp);
+
+/* ---- opening ---- */
+typedef struct OpsSource {
+    const char *name;           /* file name, or block options */
+    const char *format;         /* NULL: probed */
+    bool image_opts;            /* @name is block options */
+    bool force_share;
+    bool writable;
+} OpsSource;
+
+/* Open; the caller unrefs. NULL and *errp. */
+BlockBackend *coroutine_fn ops_open(const OpsSource *src, Error **errp);
+
+/* ---- creating ---- */
+typedef struct OpsCreate {
+    const char *filename;
+    const char *format;         /* NULL: ops_format_for(filename) */
+    int64_t size;               /* bytes; -1: of the backing image */
+    const char *backing, *backing_format;
+    const char *options;        /* "key=value,..." of blockdev-create, NULL: none */
+    bool force;                 /* an existing file is replaced */
+} OpsCreate;
+
+/* A file that is made under another name beside @final, so that @final is never half written.
+ * begin: the other name, lent until commit or abort, or NULL and *errp (@final exists and not @force).
+ * A device is written in place: its own name. One at a time. Any context. */
+typedef struct OpsTemp {
+    char *name, *final;
+    bool force, in_place;
+} OpsTemp;
+const char *ops_temp_begin(OpsTemp *t, const char *final, bool force, Error **errp);
+int ops_temp_commit(OpsTemp *t, Error **errp);
+void ops_temp_abort(OpsTemp *t);
+/* Remove what is there half made: for handlers of signals that end the program. */
+void ops_temp_on_signal(void);
+
+/* "raw" for *.img, *.raw, *.iso and devices, else "qcow2". */
+const char *ops_format_for(const char *filename);
+/* Make it. On failure nothing is left behind; an existing file is as it was, but for errors while
+ * it was being replaced in place (devices). */
+int coroutine_fn ops_create(const OpsCreate *c, Error **errp);
+/* The same without another name and without looking at the backing image: c->size is known, and
+ * c->filename is the caller's to remove. */
+int coroutine_fn ops_create_plain(const OpsCreate *c, Error **errp);
+/* As blockdev-create takes it, for @filename in place of c->filename: for the file (*file NULL: a
+ * device, which exists), and for the format (*image NULL: raw, nothing to do). New references. Any
+ * context; c->size is known. */
+int ops_create_options(const OpsCreate *c, const char *filename, QDict **file, QDict **image, Error **errp);
+/* The file an image opened at @filename with backing file @backing finds it at. */
+char *ops_backing_path(const char *filename, const char *backing);
+
+/* ---- extents ---- */
+typedef struct OpsExtent {
+    int64_t start, length;
+    int depth;                  /* images down the chain; 0: the image itself */
+    bool present, zero, data, compressed;
+    int64_t offset;             /* where in @file; -1: nowhere */
+    const char *file;           /* lent while the graph stays */
+} OpsExtent;
+
+/* Call @fn for each extent, neighbours of one kind joined; it returns non-zero to stop, which is
+ * returned. */
+int coroutine_fn ops_map(BlockBackend *blk, int (*fn)(const OpsExtent *e, void *opaque), void *opaque, Error **errp);
+
+/* ---- copying and comparing ---- */
+typedef struct OpsProgress {
+    int64_t done, total;        /* bytes of the disk; written in the main thread */
+} OpsProgress;
+
+typedef struct OpsCopy {
+    BlockBackend *source, *target;      /* the target at least as long, all zeroes */
+    int workers;                        /* 1..64 */
+    bool sparse;                        /* zeroes are not written */
+    OpsProgress *progress;
+} OpsCopy;
+int coroutine_fn ops_copy(const OpsCopy *c, Error **errp);
+
+typedef struct OpsCompare {
+    BlockBackend *a, *b;
+    bool strict;                /* sizes and allocation too */
+    OpsProgress *progress;
+    int64_t different_at;       /* out: -1: the same */
+    const char *why;            /* out: what differs: "content", "allocation", "size" */
+} OpsCompare;
+int coroutine_fn ops_compare(OpsCompare *c, Error **errp);
+
+#endif
