@@ -315,16 +315,24 @@ static const BlockJobDriver mirror_job_driver = {
 
 /* ---- the start ---- */
 
-/* A partial mirror to an image whose backing is not there yet goes by whole clusters of it: what a
- * cluster is not given it would fill with zeroes. */
+/* Will the target show another image, that it does not have yet, where it holds nothing? */
+static bool target_awaits_backing(MirrorJob *s, BlockDriverState *target)
+{
+    if (!target->drv->supports_backing || target->backing) {
+        return false;
+    }
+    return s->sync != MIRROR_SYNC_MODE_FULL || (s->backing_mode == MIRROR_OPEN_BACKING_CHAIN &&
+                                                target->backing_file && *target->backing_file);
+}
+
+/* A mirror to an image whose backing is not there yet goes by whole clusters of it: what a cluster
+ * is not given it would fill with zeroes. */
 static int64_t mirror_granularity(MirrorJob *s, BlockDriverState *target, int64_t asked)
 {
     BlockDriverInfo info;
     int64_t cluster = bdrv_get_info(target, &info) >= 0 ? info.cluster_size : 0;
     int64_t granularity = asked ? asked : cluster ? MIN(MAX(cluster, 4 * KiB), 64 * KiB) : 64 * KiB;
 
-    s->copy.opaque_granules = s->sync != MIRROR_SYNC_MODE_FULL && target->drv->supports_backing &&
-                              !target->backing;
     return s->copy.opaque_granules ? MAX(granularity, cluster) : granularity;
 }
 
@@ -393,6 +401,7 @@ void mirror_start(const char *job_id, BlockDriverState *bs, BlockDriverState *ta
     }
     s->sync = mode;
     s->backing_mode = backing_mode;
+    s->copy.opaque_granules = target_awaits_backing(s, target);
     s->copy.granularity = mirror_granularity(s, target, granularity);
     s->copy.dirty = bdrv_create_dirty_bitmap(top, s->copy.granularity, NULL, errp);
     if (!s->copy.dirty) {
@@ -405,7 +414,7 @@ void mirror_start(const char *job_id, BlockDriverState *bs, BlockDriverState *ta
     s->copy.read = top->backing;
     s->copy.source = bs;
     s->copy.counted = top;
-    s->zero_target = zero_target;
+    s->zero_target = zero_target || s->copy.opaque_granules;    /* what is below it is not zero */
     s->copy.base = mode == MIRROR_SYNC_MODE_TOP ? bdrv_backing_chain_next(bs) : NULL;
     s->replaces = g_strdup(replaces);
     s->copy.on_read_error = on_source_error;
@@ -418,6 +427,7 @@ void mirror_start(const char *job_id, BlockDriverState *bs, BlockDriverState *ta
     bdrv_drained_begin(top);
     mirror_top_set_job(top, s);
     bdrv_drained_end(top);
+    __atomic_store_n(&target->backing_awaited, s->copy.opaque_granules, __ATOMIC_RELAXED);
     block_job_start(&s->common);
     return;
 

@@ -88,6 +88,7 @@ static int mirror_pivot(MirrorJob *s, BlockDriverState *target, Error **errp)
 
 static void mirror_release(MirrorJob *s)
 {
+    __atomic_store_n(&blk_bs(s->copy.target)->backing_awaited, false, __ATOMIC_RELAXED);
     mirror_top_set_job(s->top, NULL);
     bdrv_release_dirty_bitmap(s->copy.dirty);
     s->copy.dirty = NULL;

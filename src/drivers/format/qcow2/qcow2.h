@@ -382,6 +382,11 @@ int coroutine_fn qcow2_co_read_backing(BlockDriverState *bs, uint64_t offset, ui
 int coroutine_fn qcow2_co_read_file(BlockDriverState *bs, uint64_t host, uint64_t bytes,
                                     QEMUIOVector *qiov, size_t qiov_offset,
                                     BdrvRequestFlags flags);
+/* Is there something below, or will there be? */
+static inline bool qcow2_has_backing(BlockDriverState *bs)
+{
+    return bs->backing || __atomic_load_n(&bs->backing_awaited, __ATOMIC_RELAXED);
+}
 /* Do unallocated clusters at [offset, +bytes) read as zeroes for certain? */
 bool qcow2_backing_is_zero(BlockDriverState *bs, uint64_t offset, uint64_t bytes);
 int coroutine_fn qcow2_co_block_status(BlockDriverState *bs, bool want_zero, int64_t offset,

@@ -25,7 +25,7 @@ int coroutine_fn qcow2_co_read_file(BlockDriverState *bs, uint64_t host, uint64_
 
 bool qcow2_backing_is_zero(BlockDriverState *bs, uint64_t offset, uint64_t bytes)
 {
-    return !bs->backing || (int64_t)offset >= bdrv_getlength_cached(bs->backing->bs);
+    return !qcow2_has_backing(bs) || (bs->backing && (int64_t)offset >= bdrv_getlength_cached(bs->backing->bs));
 }
 
 int coroutine_fn qcow2_co_read_backing(BlockDriverState *bs, uint64_t offset, uint64_t bytes,

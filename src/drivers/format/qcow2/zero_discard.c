@@ -43,7 +43,7 @@ static bool rule_discard(BlockDriverState *bs, uint64_t guest, uint64_t old, uin
 {
     Qcow2State *s = bs->opaque;
 
-    if (!bs->backing) {
+    if (!qcow2_has_backing(bs)) {
         *new = 0;
     } else if (s->version >= 3) {
         *new = QCOW2_ZERO;
@@ -193,7 +193,7 @@ int coroutine_fn qcow2_co_pwrite_zeroes(BlockDriverState *bs, int64_t offset, in
         if (ret) {
             return MIN(ret, 0);
         }
-        if (bs->backing || !(flags & BDRV_REQ_MAY_UNMAP)) {
+        if (qcow2_has_backing(bs) || !(flags & BDRV_REQ_MAY_UNMAP)) {
             return -ENOTSUP;
         }
         return change_co_range(bs, offset, bytes, rule_discard, s->discard_request, true);
@@ -217,5 +217,5 @@ int coroutine_fn qcow2_co_pdiscard(BlockDriverState *bs, int64_t offset, int64_t
     if (from >= to) {
         return -ENOTSUP;        /* less than a cluster: nothing to give back */
     }
-    return change_co_range(bs, from, to - from, rule_discard, s->discard_request, !bs->backing);
+    return change_co_range(bs, from, to - from, rule_discard, s->discard_request, !qcow2_has_backing(bs));
 }
