@@ -142,7 +142,7 @@ typedef struct HostStats {
     uint64_t inline_reads;          /* done at once from the page cache */
     uint64_t inline_read_misses;    /* tried at once, not there */
     uint64_t inline_writes;         /* done at once */
-    uint64_t inline_writes_slow;    /* of these, those that took so long that we back off */
+    uint64_t inline_slow;           /* of these, those that took so long that we back off */
     uint64_t queued;                /* requests that took the asynchronous way */
     uint64_t pooled;                /* of these, those run by worker threads */
     uint64_t sleeps;                /* turns of a loop that waited */

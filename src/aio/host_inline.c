@@ -18,6 +18,9 @@
  *          about 1 / BACKOFF_FACTOR of its time to slow ones, and much less when they
  *          persist, as they do while writers are throttled.
  *
+ * tmpfs:   does not know RWF_NOWAIT and needs none of this: a file there is memory, and costs
+ *          what other memory of the process costs (a page swapped out, too).
+ *
  * Never:   O_DIRECT, devices, writes with FUA, requests above INLINE_MAX or not of a guest.
  */
 #include "aio/aio_private.h"
@@ -30,6 +33,52 @@
 #define BACKOFF_NS_MAX  NANOSECONDS_PER_SECOND
 #define MISSES_MAX      6       /* at worst one read in 2^6 is tried */
 #define MISSES_NEVER    31      /* the file system does not know RWF_NOWAIT */
+
+/* A request took @ns: stay away for a while, longer if the last time did not help. */
+static void was_slow(HostFile *f, int64_t now_ns, int64_t ns)
+{
+    int64_t last = __atomic_load_n(&f->inline_backoff_ns, __ATOMIC_RELAXED);
+    int64_t backoff = MAX(MAX(ns * BACKOFF_FACTOR, 2 * last), BACKOFF_NS_MIN);
+
+    backoff = MIN(backoff, BACKOFF_NS_MAX);
+    __atomic_store_n(&f->inline_backoff_ns, backoff, __ATOMIC_RELAXED);
+    __atomic_store_n(&f->inline_backoff_until_ns, now_ns + backoff, __ATOMIC_RELAXED);
+}
+
+/* False: interrupted. */
+static bool inline_rw(HostRequest *req)
+{
+    int fd = req->file->fd, niov = MIN(req->niov, IOV_MAX);
+    ssize_t n = req->op == HOST_READ ? preadv(fd, req->iov, niov, req->offset)
+                                     : pwritev(fd, req->iov, niov, req->offset);
+
+    req->ret = n < 0 ? -errno : n;
+    return req->ret != -EINTR;
+}
+
+static bool inline_write(HostRequest *req)
+{
+    HostFile *f = req->file;
+    int64_t start = host_posix_clock_ns(QEMU_CLOCK_VIRTUAL), end, backoff;
+    bool done;
+
+    if (__atomic_load_n(&f->flushing, __ATOMIC_RELAXED) ||
+        start < __atomic_load_n(&f->inline_backoff_until_ns, __ATOMIC_RELAXED)) {
+        return false;
+    }
+    AIO_COUNT(req->ctx, inline_writes);
+    done = inline_rw(req);
+    end = host_posix_clock_ns(QEMU_CLOCK_VIRTUAL);
+    backoff = __atomic_load_n(&f->inline_backoff_ns, __ATOMIC_RELAXED);
+    if (unlikely(end - start > SLOW_NS)) {
+        AIO_COUNT(req->ctx, inline_slow);
+        was_slow(f, end, end - start);
+    } else if (unlikely(backoff) && end - __atomic_load_n(&f->inline_backoff_until_ns, __ATOMIC_RELAXED) > backoff) {
+        /* Fast for as long as it had been avoided: forget it. */
+        __atomic_store_n(&f->inline_backoff_ns, 0, __ATOMIC_RELAXED);
+    }
+    return done;
+}
 
 static bool inline_read(HostRequest *req)
 {
@@ -58,55 +107,24 @@ static bool inline_read(HostRequest *req)
     return false;
 }
 
-/* A write took @ns: stay away for a while, longer if the last time did not help. */
-static void write_was_slow(HostFile *f, int64_t now_ns, int64_t ns)
-{
-    int64_t last = __atomic_load_n(&f->write_backoff_ns, __ATOMIC_RELAXED);
-    int64_t backoff = MAX(MAX(ns * BACKOFF_FACTOR, 2 * last), BACKOFF_NS_MIN);
-
-    backoff = MIN(backoff, BACKOFF_NS_MAX);
-    __atomic_store_n(&f->write_backoff_ns, backoff, __ATOMIC_RELAXED);
-    __atomic_store_n(&f->write_backoff_until_ns, now_ns + backoff, __ATOMIC_RELAXED);
-}
-
-static bool inline_write(HostRequest *req)
-{
-    HostFile *f = req->file;
-    int64_t start = host_posix_clock_ns(QEMU_CLOCK_VIRTUAL), end, backoff;
-    ssize_t n;
-    int err;
-
-    if (__atomic_load_n(&f->flushing, __ATOMIC_RELAXED) ||
-        start < __atomic_load_n(&f->write_backoff_until_ns, __ATOMIC_RELAXED)) {
-        return false;
-    }
-    n = pwritev(f->fd, req->iov, MIN(req->niov, IOV_MAX), req->offset);
-    err = errno;
-    end = host_posix_clock_ns(QEMU_CLOCK_VIRTUAL);
-    AIO_COUNT(req->ctx, inline_writes);
-    backoff = __atomic_load_n(&f->write_backoff_ns, __ATOMIC_RELAXED);
-    if (unlikely(end - start > SLOW_NS)) {
-        AIO_COUNT(req->ctx, inline_writes_slow);
-        write_was_slow(f, end, end - start);
-    } else if (unlikely(backoff) && end - __atomic_load_n(&f->write_backoff_until_ns, __ATOMIC_RELAXED) > backoff) {
-        /* Fast for as long as it had been avoided: forget it. */
-        __atomic_store_n(&f->write_backoff_ns, 0, __ATOMIC_RELAXED);
-    }
-    if (n < 0 && err == EINTR) {
-        return false;
-    }
-    req->ret = n < 0 ? -err : n;
-    return true;
-}
-
 bool host_inline_try(HostRequest *req)
 {
-    if (!(req->flags & HOST_FLAG_GUEST) || req->bytes > INLINE_MAX ||
-        req->file->direct || !req->file->regular) {
+    HostFile *f = req->file;
+    bool is_write = req->op == HOST_WRITE;
+
+    if ((!is_write && req->op != HOST_READ) || !(req->flags & HOST_FLAG_GUEST) || req->bytes > INLINE_MAX) {
         return false;
     }
-    if (req->op == HOST_READ) {
-        return inline_read(req);
+    if (f->in_memory) {
+        if (is_write) {
+            AIO_COUNT(req->ctx, inline_writes);
+        } else {
+            AIO_COUNT(req->ctx, inline_reads);
+        }
+        return inline_rw(req);
     }
-    return req->op == HOST_WRITE && !(req->flags & HOST_FLAG_FUA) && inline_write(req);
+    if (f->direct || !f->regular) {
+        return false;
+    }
+    return is_write ? !(req->flags & HOST_FLAG_FUA) && inline_write(req) : inline_read(req);
 }

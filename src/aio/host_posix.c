@@ -5,12 +5,14 @@
 #include "aio/host_posix.h"
 #include <fcntl.h>
 #include <linux/fs.h>
+#include <linux/magic.h>
 #include <pthread.h>
 #include <signal.h>
 #include <sys/ioctl.h>
 #include <sys/random.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
+#include <sys/vfs.h>
 #include <time.h>
 
 int64_t host_posix_clock_ns(QEMUClockType type)
@@ -52,6 +54,7 @@ HostFile *host_posix_open(const char *path, int flags, unsigned mode, int *ret)
 {
     int fd = open_file(path, flags, mode);
     struct stat st;
+    struct statfs fs;
 
     if (fd < 0 || fstat(fd, &st) < 0) {
         *ret = -errno;
@@ -66,6 +69,7 @@ HostFile *host_posix_open(const char *path, int flags, unsigned mode, int *ret)
     file->direct = flags & O_DIRECT;
     file->regular = S_ISREG(st.st_mode);
     file->block_device = S_ISBLK(st.st_mode);
+    file->in_memory = file->regular && fstatfs(fd, &fs) == 0 && fs.f_type == TMPFS_MAGIC;
     *ret = 0;
     return file;
 }

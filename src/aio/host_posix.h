@@ -11,10 +11,11 @@ struct HostFile {
     int fd;
     bool direct;
     bool regular, block_device;
+    bool in_memory;                     /* on tmpfs: there is no device to wait for */
     /* Adaptive, see host_inline.c. Atomic, relaxed: a race costs a wrong guess. */
     unsigned read_misses, read_skip;
     unsigned flushing;              /* flushes in flight */
-    int64_t write_backoff_until_ns, write_backoff_ns;
+    int64_t inline_backoff_until_ns, inline_backoff_ns;
 };
 
 int64_t host_posix_clock_ns(QEMUClockType type);
@@ -30,10 +31,11 @@ void host_posix_thread_join(void *thread);
 
 /* Run @req in the calling thread, blocking; sets req->ret. Worker threads. */
 void host_posix_execute(HostRequest *req);
-/* Whether the kernel's ring is the better place for a read or write than a worker. */
+/* Whether the kernel's ring is the better place for a read or write than a worker. (On a
+ * tmpfs it has a thread of its own do it, one wake-up more than ours.) */
 static inline bool host_uring_suits(const HostRequest *req)
 {
-    return req->op == HOST_READ || req->file->direct;
+    return (req->op == HOST_READ || req->file->direct) && !req->file->in_memory;
 }
 /* Try to do a small request at once without blocking for long; true: done. The thread
  * of req->ctx. */

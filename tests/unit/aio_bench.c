@@ -306,7 +306,7 @@ int main(int argc, char **argv)
     printf("at once: %" PRIu64 " reads (%" PRIu64 " missed), %" PRIu64 " writes (%" PRIu64 " slow); "
            "queued %" PRIu64 ", by workers %" PRIu64 ", sleeps %" PRIu64 "\n",
            stats.inline_reads, stats.inline_read_misses, stats.inline_writes,
-           stats.inline_writes_slow, stats.queued, stats.pooled, stats.sleeps);
+           stats.inline_slow, stats.queued, stats.pooled, stats.sleeps);
     aio_cleanup_main();
     return 0;
 }
