@@ -108,6 +108,8 @@ typedef struct HostOps {
     HostFile *(*file_open)(const char *path, int flags, unsigned mode, int *ret);
     void (*file_close)(HostFile *file);
     int (*file_unlink)(const char *path);
+    /* Is there a block or character device at @path? A hint for choosing a driver. */
+    bool (*path_is_device)(const char *path);
     /* Non-blocking byte-range lock of the open file description; -EAGAIN when
      * another holds it. test: only ask. */
     int (*file_lock)(HostFile *file, int64_t start, int64_t len, HostLockType type, bool test);
@@ -125,9 +127,6 @@ int host_select(const char *name, Error **errp);
 void host_unselect(void);
 /* True if io_uring works here (kernel, seccomp, limits). */
 bool host_uring_available(void);
-
-/* Is @path a block or character device? A hint for choosing a driver. */
-bool host_path_is_device(const char *path);
 
 /* Submit and suspend until complete. Coroutine. Returns req->ret. */
 int64_t coroutine_fn host_co_submit(HostRequest *req);

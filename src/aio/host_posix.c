@@ -244,7 +244,7 @@ void host_posix_thread_join(void *thread)
     g_free(t);
 }
 
-bool host_path_is_device(const char *path)
+bool host_posix_path_is_device(const char *path)
 {
     struct stat st;
 

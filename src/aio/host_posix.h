@@ -23,6 +23,7 @@ void host_posix_random(void *buf, size_t len);
 HostFile *host_posix_open(const char *path, int flags, unsigned mode, int *ret);
 void host_posix_close(HostFile *file);
 int host_posix_unlink(const char *path);
+bool host_posix_path_is_device(const char *path);
 int host_posix_lock(HostFile *file, int64_t start, int64_t len, HostLockType type, bool test);
 int host_posix_stat(HostFile *file, HostStat *stat);
 int host_posix_fd(HostFile *file);

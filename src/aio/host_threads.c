@@ -259,5 +259,6 @@ const HostOps host_ops_threads = {
     .thread_start = host_posix_thread_start, .thread_join = host_posix_thread_join,
     .submit = threads_submit, .work = host_pool_work,
     .file_open = host_posix_open, .file_close = host_posix_close, .file_unlink = host_posix_unlink,
+    .path_is_device = host_posix_path_is_device,
     .file_lock = host_posix_lock, .file_stat = host_posix_stat, .file_fd = host_posix_fd,
 };

@@ -476,7 +476,7 @@ static QDict *options_of_protocol(const char *filename, Error **errp)
         qdict_put_str(d, "driver", drv->format_name);   /* "null-co://": no more to say */
         return d;
     }
-    qdict_put_str(d, "driver", host_path_is_device(filename) ? "host_device" :
+    qdict_put_str(d, "driver", host_ops->path_is_device(filename) ? "host_device" :
                   drv ? drv->format_name : "file");
     qdict_put_str(d, "filename", filename);
     return d;

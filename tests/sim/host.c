@@ -326,6 +326,11 @@ static void sim_work(AioContext *ctx, int (*func)(void *), void *arg, void (*don
     g_ptr_array_add(events, e);
 }
 
+static bool sim_path_is_device(const char *path)
+{
+    return false;
+}
+
 static int sim_fd(HostFile *file)
 {
     return -1;
@@ -361,5 +366,6 @@ const HostOps host_ops_sim = {
     .fd_set = sim_fd_set, .thread_start = sim_thread_start, .thread_join = sim_thread_join,
     .submit = sim_submit, .work = sim_work,
     .file_open = sim_file_open, .file_close = sim_file_close, .file_unlink = sim_file_unlink,
+    .path_is_device = sim_path_is_device,
     .file_lock = sim_file_lock, .file_stat = sim_file_stat, .file_fd = sim_fd,
 };
