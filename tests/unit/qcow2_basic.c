@@ -76,6 +76,45 @@ static void test_reopen_image(void)
     check_image("a.qcow2");
 }
 
+/* A table refers to a cluster behind the end of the file: its data was lost in a power failure. It is
+ * written to, freed and used again: what it held then is not to be seen. */
+static void test_behind_the_end(void)
+{
+    BdrvChild *c = create_and_open(",\"size\":67108864");
+    uint8_t data[512], back[512], zero[512] = { 0 };
+    int64_t n, map = 0;
+
+    memset(data, 0x11, sizeof(data));
+    g_assert_cmpint(test_write(c, 0, 512, data), ==, 0);
+    bdrv_root_unref_child(c);
+    GStatBuf st;
+
+    g_assert_cmpint(g_stat("a.qcow2", &st), ==, 0);
+    g_assert_cmpint(st.st_size % 65536, ==, 0);
+    g_assert_cmpint(truncate("a.qcow2", st.st_size - 65536), ==, 0);
+    c = test_attach(test_open("{\"driver\":\"qcow2\",\"discard\":\"unmap\",\"pass-discard-request\":false,"
+                              "\"file\":{\"driver\":\"file\",\"filename\":\"a.qcow2\"}}"));
+    g_assert_cmpint(test_read(c, 0, 512, back), ==, 0);
+    g_assert_cmpmem(back, 512, zero, 512);
+    g_assert_cmpint(test_write(c, 512, 512, data), ==, 0);
+    g_assert_cmpint(test_discard(c, 0, 65536), ==, 0);
+    g_assert_cmpint(test_flush(c), ==, 0);
+    for (int i = 1; i < 4; i++) {
+        memset(data, i, sizeof(data));
+        g_assert_cmpint(test_write(c, i * MiB + 4096, 512, data), ==, 0);
+        g_assert_cmpint(test_read(c, i * MiB + 512, 512, back), ==, 0);
+        g_assert_cmpmem(back, 512, zero, 512);
+        TestRequest r = { c, T_STATUS, i * MiB, 65536 };
+
+        test_request(&r);
+        n = r.map;
+        map = MAX(map, n);
+    }
+    g_assert_cmpint(map, >=, st.st_size - 65536);       /* the cluster in question was among them */
+    bdrv_root_unref_child(c);
+    check_image("a.qcow2");
+}
+
 int main(int argc, char **argv)
 {
     test_begin(&argc, &argv);
@@ -90,5 +129,6 @@ int main(int argc, char **argv)
     g_test_add_data_func("/qcow2/round-trip/full", ",\"size\":33554432,\"preallocation\":\"full\"",
                          test_round_trip);
     g_test_add_func("/qcow2/reopen", test_reopen_image);
+    g_test_add_func("/qcow2/behind-the-end", test_behind_the_end);
     return test_end();
 }

@@ -181,6 +181,9 @@ static void coroutine_fn free_co_last(BlockDriverState *bs, Qcow2Table *rb, uint
     }
     qcow2_cache_dirty(&s->rb, rb, (base << s->refcount_order) / 8,
                       DIV_ROUND_UP((base + n) << s->refcount_order, 8));
+    /* It may lie behind the end that the file had when it was opened (power failed before its data was
+     * there), and have been written since. */
+    s->fresh_from = MAX(s->fresh_from, at + n);
     qcow2_alloc_freed(s, at, n);
 }
 
