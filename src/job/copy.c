@@ -105,7 +105,7 @@ static int coroutine_fn piece_zero(CopyPiece *p, int64_t offset, int64_t bytes)
 {
     CopyEngine *e = p->e;
 
-    if (!e->opaque_granules && bdrv_co_is_zero_fast(blk_bs(e->target), offset, bytes) > 0) {
+    if (!e->opaque_granules && copy_target_request(e, COPY_IS_ZERO, offset, bytes, NULL, 0) > 0) {
         return 0;
     }
     return copy_target_request(e, COPY_ZERO, offset, bytes, NULL, e->unmap ? BDRV_REQ_MAY_UNMAP : 0);

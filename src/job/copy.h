@@ -103,11 +103,16 @@ void copy_op_end(CopyEngine *e, CopyOp *op);
 bool copy_kick_pending(void *engine);
 
 /* ---- copy_target.c: requests to the target that can be given up; any thread ---- */
-typedef enum CopyRequestKind { COPY_WRITE, COPY_ZERO, COPY_FLUSH } CopyRequestKind;
+typedef enum CopyRequestKind { COPY_WRITE, COPY_ZERO, COPY_FLUSH, COPY_IS_ZERO } CopyRequestKind;
 
-/* 0 or -errno. @buf (COPY_WRITE; from qemu_try_blockalign) belongs to the call. */
+/* 0 or -errno; COPY_IS_ZERO: 1 if the range is known to read as zeroes. @buf (COPY_WRITE; from
+ * qemu_try_blockalign) belongs to the call. */
 int coroutine_fn copy_target_request(CopyEngine *e, CopyRequestKind kind, int64_t offset, int64_t bytes,
                                      void *buf, BdrvRequestFlags flags);
+/* Whoever is not the job asks before it sends requests: not while the target is drained. If so, a drain
+ * waits for the end. */
+bool copy_target_begin(CopyEngine *e);
+void copy_target_end(CopyEngine *e);
 /* Give up all requests, also future ones: they return -@error. Main thread. */
 void copy_abandon(CopyEngine *e, int error);
 /* Abandon with @error @ns from now, whatever was set before; 0: not any more. Main thread. */

@@ -46,6 +46,9 @@ static void coroutine_fn request_co(void *opaque)
     case COPY_ZERO:
         ret = blk_co_pwrite_zeroes(e->target, r->offset, r->bytes, r->flags);
         break;
+    case COPY_IS_ZERO:
+        ret = bdrv_co_is_zero_fast(blk_bs(e->target), r->offset, r->bytes);
+        break;
     default:
         ret = blk_co_flush(e->target);
         break;
@@ -107,6 +110,24 @@ int coroutine_fn copy_target_request(CopyEngine *e, CopyRequestKind kind, int64_
     pthread_mutex_unlock(&e->lock);
     request_unref(r);
     return ret;
+}
+
+bool copy_target_begin(CopyEngine *e)
+{
+    BlockDriverState *target = blk_bs(e->target);
+
+    /* Counted first, then the look; a drain does it the other way round. */
+    bdrv_inc_in_flight(target);
+    if (!__atomic_load_n(&target->quiesce_counter, __ATOMIC_SEQ_CST)) {
+        return true;
+    }
+    bdrv_dec_in_flight(target);
+    return false;
+}
+
+void copy_target_end(CopyEngine *e)
+{
+    bdrv_dec_in_flight(blk_bs(e->target));
 }
 
 void copy_abandon(CopyEngine *e, int error)

@@ -18,6 +18,34 @@ static bool range_is_dirty(MirrorJob *s, const CopyOp *op)
     return bdrv_dirty_bitmap_next_zero(s->copy.dirty, op->offset, op->bytes) < 0;
 }
 
+/* Does the guest's write @op go to both sides? If so, until through_end(). */
+static bool coroutine_fn through_begin(MirrorJob *s, CopyOp *op)
+{
+    if (!__atomic_load_n(&s->write_through, __ATOMIC_ACQUIRE)) {
+        return false;
+    }
+    if (s->copy.opaque_granules && !QEMU_IS_ALIGNED(op->offset | op->bytes, s->copy.granularity)) {
+        return false;           /* the target needs the whole granule */
+    }
+    if (!__atomic_load_n(&s->closing, __ATOMIC_RELAXED) && range_is_dirty(s, op)) {
+        return false;
+    }
+    if (!copy_target_begin(&s->copy)) {
+        return false;           /* drained: the job will copy it */
+    }
+    if (!copy_op_begin(&s->copy, op, &s->closing)) {
+        copy_target_end(&s->copy);
+        return false;
+    }
+    return true;
+}
+
+static void through_end(MirrorJob *s, CopyOp *op)
+{
+    copy_op_end(&s->copy, op);
+    copy_target_end(&s->copy);
+}
+
 typedef enum { TOP_WRITE, TOP_ZERO, TOP_DISCARD } TopKind;
 
 static int coroutine_fn source_change(BlockDriverState *bs, TopKind kind, int64_t offset, int64_t bytes,
@@ -63,16 +91,9 @@ static int coroutine_fn top_change(BlockDriverState *bs, TopKind kind, int64_t o
     }
     __atomic_fetch_add(&s->guest_writes, 1, __ATOMIC_RELAXED);
 
-    bool through = __atomic_load_n(&s->write_through, __ATOMIC_ACQUIRE);
     CopyOp op = { .offset = offset, .bytes = bytes };
 
-    if (s->copy.opaque_granules && !QEMU_IS_ALIGNED(offset | bytes, s->copy.granularity)) {
-        through = false;        /* the target needs the whole granule */
-    }
-    if (through && !__atomic_load_n(&s->closing, __ATOMIC_RELAXED) && range_is_dirty(s, &op)) {
-        through = false;
-    }
-    if (!through || !copy_op_begin(&s->copy, &op, &s->closing)) {
+    if (!through_begin(s, &op)) {
         int ret = source_change(bs, kind, offset, bytes, qiov, qiov_offset, flags);
 
         copy_mark_dirty(&s->copy, offset, bytes);    /* also after an error: contents may have changed */
@@ -97,7 +118,7 @@ static int coroutine_fn top_change(BlockDriverState *bs, TopKind kind, int64_t o
         }
         copy_mark_dirty(&s->copy, offset, bytes);
     }
-    copy_op_end(&s->copy, &op);
+    through_end(s, &op);
     return ret;
 }
 

@@ -261,11 +261,16 @@ static bool write_not_done(void *opaque)
  * bounded time, the guest goes on, and the target is let go when it answers. */
 static void test_hang(void)
 {
-    for (int where = 0; where < 4; where++) {
+    for (int where = 0; where < 5; where++) {
         Mirror m = mirror_nodes(&mib, &mib);
         MemState *t = mem_state(m.target);
-        bool through = where >= 2;
+        bool through = where == 2 || where == 3;
         GuestWrite w = { .m = &m, .offset = 8192 };
+
+        if (where == 4) {       /* asked whether it is zero already */
+            g_assert_cmpint(blk_pwrite_zeroes(m.guest, 0, 1 * MiB, 0), ==, 0);
+        }
+        t->hang[MEM_STATUS] = where == 4;
 
         t->hang[MEM_WRITE] = where == 0;
         t->hang[MEM_FLUSH] = where == 1;
@@ -291,7 +296,7 @@ static void test_hang(void)
         g_assert_cmphex(mem_state(m.source)->data[8192], ==, 0x77);
         guest_write(&m, 4096, 4096, 2);
         g_assert_true(!LIST_EMPTY(&m.target->parents));
-        t->hang[MEM_WRITE] = t->hang[MEM_FLUSH] = false;
+        t->hang[MEM_WRITE] = t->hang[MEM_FLUSH] = t->hang[MEM_STATUS] = false;
         test_settle(50);
         g_assert_true(LIST_EMPTY(&m.target->parents));
         if (through) {

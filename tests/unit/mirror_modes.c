@@ -89,6 +89,27 @@ static void test_change(void)
     mirror_end(&m);
 }
 
+/* A target that is drained gets nothing from the guest either: it is copied afterwards. */
+static void test_drained_target(void)
+{
+    Mirror m = mirror_nodes(&mib, &mib);
+    BlockJob *job = ready_mirror(&m, MIRROR_COPY_MODE_WRITE_BLOCKING);
+    MemState *t = mem_state(m.target);
+
+    bdrv_drained_begin(m.target);
+    unsigned writes = t->calls[MEM_WRITE], zeroes = t->calls[MEM_ZERO];
+
+    guest_write(&m, 100, 5000, 2);
+    g_assert_cmpint(blk_pwrite_zeroes(m.guest, 64 * KiB, 70000, 0), ==, 0);
+    test_settle(20);
+    g_assert_cmpuint(t->calls[MEM_WRITE], ==, writes);
+    g_assert_cmpuint(t->calls[MEM_ZERO], ==, zeroes);
+    bdrv_drained_end(m.target);
+    g_assert_cmpint(mirror_complete_wait(job), ==, 0);
+    mirror_expect_equal(&m);
+    mirror_end(&m);
+}
+
 /* A guest's discard goes through the filter, and to the target. */
 static void test_discard(void)
 {
@@ -241,6 +262,7 @@ int main(int argc, char **argv)
     g_test_add_func("/mirror/modes/background", test_background);
     g_test_add_func("/mirror/modes/write-blocking", test_write_blocking);
     g_test_add_func("/mirror/modes/change", test_change);
+    g_test_add_func("/mirror/modes/drained-target", test_drained_target);
     g_test_add_func("/mirror/modes/discard", test_discard);
     g_test_add_func("/mirror/modes/pause-is-quiet", test_pause_is_quiet);
     g_test_add_func("/mirror/modes/speed", test_speed);
