@@ -107,6 +107,7 @@ SimFile *sim_file_new(const char *name, int64_t bytes, uint8_t byte)
         handles = g_ptr_array_new();
     }
     f->name = g_strdup(name);
+    f->align_bytes = SECTOR;
     f->now = g_byte_array_new();
     f->durable = g_byte_array_new();
     f->allocated = g_byte_array_new();
@@ -352,8 +353,10 @@ int64_t sim_file_execute(HostRequest *req, uint64_t flush_seq)
         return -EIO;
     }
     sim.faults_made += fails;
-    if ((req->op == HOST_READ || req->op == HOST_WRITE) && bytes > SECTOR && sim_chance(sim.short_one_in)) {
-        bytes = prng_range(&sim.prng, 1, bytes / SECTOR) * SECTOR;
+    int64_t unit = req->file->direct ? f->align_bytes : SECTOR;
+
+    if ((req->op == HOST_READ || req->op == HOST_WRITE) && bytes > unit && sim_chance(sim.short_one_in)) {
+        bytes = prng_range(&sim.prng, 1, bytes / unit) * unit;
     }
     switch (req->op) {
     case HOST_READ:
@@ -438,7 +441,10 @@ static void file_power_cut(SimFile *f)
 void sim_files_power_cut(void)
 {
     for (guint i = 0; files && i < files->len; i++) {
-        file_power_cut(files->pdata[i]);
+        SimFile *f = files->pdata[i];
+
+        f->hung = false;
+        file_power_cut(f);
     }
 }
 
@@ -456,7 +462,35 @@ void sim_files_power_on(void)
     }
 }
 
+void sim_file_hang(SimFile *f, bool hung)
+{
+    f->hung = hung;
+    sim_trace("%s %s", f->name, hung ? "hangs" : "goes on");
+}
+
 /* ---- handles ---- */
+
+const SimFile *sim_file_of(const HostFile *file)
+{
+    return file->f;
+}
+
+bool sim_file_aligned(const HostRequest *req)
+{
+    int64_t align = req->file->f->align_bytes;
+
+    bool behind_end = req->op == HOST_READ && req->offset >= req->file->f->now->len;
+
+    if (!req->file->direct || behind_end || (req->op != HOST_READ && req->op != HOST_WRITE)) {
+        return true;
+    }
+    for (int i = 0; i < req->niov; i++) {
+        if ((uintptr_t)req->iov[i].iov_base % SECTOR || req->iov[i].iov_len % SECTOR) {
+            return false;
+        }
+    }
+    return req->offset % align == 0 && req->bytes % align == 0;
+}
 
 HostFile *sim_file_open(const char *path, int flags, unsigned mode, int *ret)
 {
@@ -531,7 +565,8 @@ int sim_file_stat(HostFile *file, HostStat *stat)
     }
     *stat = (HostStat) {
         .length_bytes = file->f->now->len, .allocated_bytes = (int64_t)blocks * SIM_BLOCK, .is_regular = true,
-        .direct_align_bytes = file->direct ? SECTOR : 1, .direct_mem_align_bytes = file->direct ? SECTOR : 1,
+        .direct_align_bytes = file->direct ? file->f->align_bytes : 1,
+        .direct_mem_align_bytes = file->direct ? SECTOR : 1,
     };
     return 0;
 }

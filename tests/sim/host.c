@@ -3,7 +3,6 @@
 #include "sim.h"
 
 #define TIME_MAX_NS (7200 * 1000 * MS)  /* two hours: longer than any policy's patience */
-#define TRACE_LINES 60
 #define TRACE_WIDTH 160
 
 Sim sim;
@@ -11,12 +10,19 @@ bool sim_verbose;
 
 /* ---- trace ---- */
 
-static char trace_ring[TRACE_LINES][TRACE_WIDTH];
+static char (*trace_ring)[TRACE_WIDTH];
+static unsigned trace_lines = 60;
 static uint64_t trace_len, trace_hash;
+uint64_t sim_stop_at;
+
+void sim_trace_keep(unsigned lines)
+{
+    trace_lines = MAX(lines, 1);
+}
 
 void sim_trace(const char *fmt, ...)
 {
-    char *line = trace_ring[trace_len++ % TRACE_LINES];
+    char *line = trace_ring[trace_len++ % trace_lines];
     va_list ap;
     int n = snprintf(line, TRACE_WIDTH, "%12.6f ms %6" PRIu64 "  ", (double)sim.now_ns / MS, sim.steps);
 
@@ -38,8 +44,8 @@ uint64_t sim_trace_hash(void)
 
 void sim_trace_last(FILE *to)
 {
-    for (uint64_t i = trace_len > TRACE_LINES ? trace_len - TRACE_LINES : 0; i < trace_len; i++) {
-        fprintf(to, "# %s\n", trace_ring[i % TRACE_LINES]);
+    for (uint64_t i = trace_len > trace_lines ? trace_len - trace_lines : 0; i < trace_len; i++) {
+        fprintf(to, "# %s\n", trace_ring[i % trace_lines]);
     }
 }
 
@@ -82,6 +88,7 @@ void sim_init(uint64_t seed)
     sim.noise = prng_split(&sim.prng);
     events = g_ptr_array_new();
     loops = g_ptr_array_new();
+    trace_ring = g_malloc0_n(trace_lines, TRACE_WIDTH);
     trace_len = 0;
     trace_hash = 0xcbf29ce484222325ULL;
 }
@@ -114,6 +121,24 @@ static void sim_loop_free(HostLoop *l)
     g_free(l);
 }
 
+/* When @e is due: never, as long as its file hangs. */
+static int64_t event_due_ns(const SimEvent *e)
+{
+    return e->req && sim_file_of(e->req->file)->hung ? INT64_MAX : e->due_ns;
+}
+
+unsigned sim_file_requests(const SimFile *f)
+{
+    unsigned n = 0;
+
+    for (guint i = 0; i < events->len; i++) {
+        const SimEvent *e = events->pdata[i];
+
+        n += e->req && (!f || sim_file_of(e->req->file) == f);
+    }
+    return n;
+}
+
 /* One of @l's events that are due, by lot. */
 static SimEvent *event_take_due(HostLoop *l)
 {
@@ -123,7 +148,7 @@ static SimEvent *event_take_due(HostLoop *l)
     for (guint i = 0; i < events->len; i++) {
         SimEvent *e = events->pdata[i];
 
-        if (e->ctx == l->ctx && e->due_ns <= sim.now_ns && !prng_below(&sim.prng, ++seen)) {
+        if (e->ctx == l->ctx && event_due_ns(e) <= sim.now_ns && !prng_below(&sim.prng, ++seen)) {
             found = e;
         }
     }
@@ -174,7 +199,7 @@ static bool loop_has_due(HostLoop *l)
     for (guint i = 0; i < events->len; i++) {
         SimEvent *e = events->pdata[i];
 
-        if (e->ctx == l->ctx && e->due_ns <= sim.now_ns) {
+        if (e->ctx == l->ctx && event_due_ns(e) <= sim.now_ns) {
             return true;
         }
     }
@@ -217,6 +242,11 @@ static void sim_tick(void)
     if (sim.cut_at && !sim.off && !sim.calm && sim.steps >= sim.cut_at) {
         sim_power_cut();
     }
+    if (sim_stop_at && sim.steps >= sim_stop_at) {
+        printf("# seed %" PRIu64 " at step %" PRIu64 "; what came before:\n", sim.seed, sim.steps);
+        sim_trace_last(stdout);
+        exit(SIM_STOPPED);
+    }
 }
 
 static bool sim_wait(HostLoop *l, int64_t timeout_ns)
@@ -233,7 +263,7 @@ static bool sim_wait(HostLoop *l, int64_t timeout_ns)
         return progress;
     }
     for (guint i = 0; i < events->len; i++) {
-        next = MIN(next, ((SimEvent *)events->pdata[i])->due_ns);
+        next = MIN(next, event_due_ns(events->pdata[i]));
     }
     for (guint i = 0; i < loops->len; i++) {
         HostLoop *other = loops->pdata[i];
@@ -295,8 +325,15 @@ static bool sim_submit(HostLoop *l, HostRequest *req)
 
     req->ctx = l->ctx;
     sim.requests++;
+    if (!sim_file_aligned(req)) {
+        sim_fail("%s: %s of %" PRId64 " at %" PRId64 " is not aligned", sim_file_name(req->file), op_names[req->op],
+                 req->bytes, req->offset);
+    }
+    if (req->op == HOST_FLUSH && sim.cut_flush && !--sim.cut_flush) {
+        sim.cut_at = sim.steps + 1 + prng_below(&sim.prng, 12);
+    }
     if ((req->flags & HOST_FLAG_GUEST) && (req->op == HOST_READ || req->op == HOST_WRITE) &&
-        !prng_below(&sim.prng, 4)) {
+        !sim_file_of(req->file)->hung && !prng_below(&sim.prng, 4)) {
         req->ret = sim_file_execute(req, 0);
         sim_trace("%s %s %" PRId64 "+%" PRId64 " at once = %" PRId64, sim_file_name(req->file), op_names[req->op],
                   req->offset, req->bytes, req->ret);
@@ -306,7 +343,7 @@ static bool sim_submit(HostLoop *l, HostRequest *req)
     *e = (SimEvent) {
         .due_ns = sim.now_ns + delay_ns(req->op), .ctx = l->ctx, .req = req, .flush_seq = sim_write_seq(),
     };
-    if (req->op != HOST_FLUSH && !prng_below(&sim.prng, 3)) {
+    if (req->op != HOST_FLUSH && !sim_file_of(req->file)->hung && !prng_below(&sim.prng, 3)) {
         e->executed = true;     /* done long before it is told */
         req->ret = sim_file_execute(req, 0);
     }
@@ -355,7 +392,7 @@ void sim_power_on(void)
     g_assert_cmpuint(events->len, ==, 0);
     sim_files_power_on();
     sim.off = false;
-    sim.cut_at = 0;
+    sim.cut_at = sim.cut_flush = 0;
     sim_trace("power on");
 }
 

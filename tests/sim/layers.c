@@ -10,7 +10,7 @@ Layer *layer_new(int64_t bytes, LayerKind kind, Layer *backing)
     *l = (Layer) {
         .kind = kind, .bytes = bytes, .backing = backing, .cluster_bits = 9 + world_below(8),
         .refcount_bits = 1 << world_below(7), .window = (1 + world_below(20)) * SECTOR,
-        .direct = !world_below(4), .small_cache = world_below(2),
+        .direct = !world_below(4), .small_cache = world_below(2), .by_name = !world_below(4),
     };
     snprintf(l->name, sizeof(l->name), "image%u", world.images++);
     g_ptr_array_add(world.layers, l);
@@ -56,15 +56,16 @@ static void layer_json(const Layer *l, GString *s, bool with_backing)
     g_string_append_c(s, '}');
 }
 
-static BlockDriverState *open_json(const char *json)
+/* @name: NULL, or the file's, and @json is about the rest. */
+static BlockDriverState *open_json(const char *name, const char *json)
 {
     bool keyval;
     Error *err = NULL;
-    BlockDriverState *bs = bdrv_open(NULL, NULL, qdict_from_options(json, NULL, &keyval, &error_abort),
+    BlockDriverState *bs = bdrv_open(name, NULL, qdict_from_options(json, NULL, &keyval, &error_abort),
                                      BDRV_O_RDWR | BDRV_O_UNMAP, &err);
 
     if (!bs) {
-        sim_fail("cannot open %s: %s", json, error_get_pretty(err));
+        sim_fail("cannot open %s %s: %s", name ? name : "", json, error_get_pretty(err));
     }
     return bs;
 }
@@ -73,9 +74,14 @@ BlockDriverState *layer_open(Layer *l, bool with_backing)
 {
     g_autoptr(GString) json = g_string_new(NULL);
 
+    if (l->by_name && !l->direct && (l->kind == LAYER_RAW || l->kind == LAYER_QCOW2) && !(l->backing && with_backing)) {
+        sim_trace("open %s by name", l->name);
+        return open_json(l->name, l->kind == LAYER_RAW ? "{\"driver\":\"raw\",\"discard\":\"unmap\"}"
+                                                       : "{\"driver\":\"qcow2\",\"discard\":\"unmap\"}");
+    }
     layer_json(l, json, with_backing);
     sim_trace("open %s", json->str);
-    return open_json(json->str);
+    return open_json(NULL, json->str);
 }
 
 static void coroutine_fn create_co(void *opaque)
@@ -100,7 +106,7 @@ static void layer_create_qcow2(Layer *l)
 
     qdict_unref(d);
     sim_file_new(l->name, 0, 0);
-    BlockDriverState *bs = open_json(file);
+    BlockDriverState *bs = open_json(NULL, file);
 
     aio_co_run(create_co, o);
     bdrv_unref(bs);
@@ -122,6 +128,7 @@ void layer_create(Layer *l, bool fill)
     if (f) {
         f->no_zero = !world_below(4);
         f->no_discard = !world_below(6);
+        f->align_bytes = world_below(2) ? SECTOR : 4096;
     }
     sim_files_sync();
     sim.faults = faults;

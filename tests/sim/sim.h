@@ -30,6 +30,7 @@ typedef struct Sim {
     uint64_t faults_made;
     /* Power: off after step `cut_at` (0: never); all requests fail from then on. */
     uint64_t cut_at;
+    unsigned cut_flush;         /* or shortly after that many flushes began; 0: not so */
     bool off, calm;             /* calm: no cut now, images are being made */
     uint64_t requests;
 } Sim;
@@ -50,7 +51,11 @@ static inline bool sim_chance(unsigned one_in)
 
 void sim_trace(const char *fmt, ...) G_GNUC_PRINTF(1, 2);
 uint64_t sim_trace_hash(void);
+/* Keep the last @lines for sim_trace_last(); before the first. */
+void sim_trace_keep(unsigned lines);
 void sim_trace_last(FILE *to);          /* the last steps */
+#define SIM_STOPPED 3                   /* exit status then */
+extern uint64_t sim_stop_at;            /* print them and stop at this step; 0: never */
 extern bool sim_verbose;                /* print each as it comes */
 G_NORETURN void sim_fail(const char *fmt, ...) G_GNUC_PRINTF(1, 2);
 
@@ -65,6 +70,8 @@ typedef struct SimFile {
     unsigned opens;
     bool no_zero, no_discard;   /* what the file system can not */
     bool full;                  /* no space for what is not allocated yet */
+    bool hung;                  /* what is asked for is not answered */
+    unsigned align_bytes;       /* of requests to it, without the host's cache */
 } SimFile;
 #define SIM_BLOCK 4096
 
@@ -81,10 +88,17 @@ int64_t sim_file_execute(HostRequest *req, uint64_t flush_seq);
 uint64_t sim_write_seq(void);
 /* The power fails while @req is on its way: part of it may have been done. */
 void sim_file_tear(HostRequest *req);
+/* Answer nothing any more, or go on with what was asked meanwhile. */
+void sim_file_hang(SimFile *f, bool hung);
 void sim_files_power_cut(void);
 void sim_files_power_on(void);
 
 HostFile *sim_file_open(const char *path, int flags, unsigned mode, int *ret);
+/* How many requests are on their way to it; NULL: to any file. */
+unsigned sim_file_requests(const SimFile *f);
+const SimFile *sim_file_of(const HostFile *file);
+/* Is @req as a device without a cache needs it? */
+bool sim_file_aligned(const HostRequest *req);
 void sim_file_close(HostFile *file);
 int sim_file_unlink(const char *path);
 int sim_file_lock(HostFile *file, int64_t start, int64_t len, HostLockType type, bool test);

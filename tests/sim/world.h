@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /* world.h: one run of the simulator: disks, guests and an operator on a simulated machine.
  *
- * A run is a few lives of one disk. In each, guests read and write it from several coroutines (some in an
- * iothread) while the operator mirrors it to other images and does to the jobs whatever may be done to
- * jobs. A life ends in peace or by a power cut; then the images are checked and the disk compared with
- * the model.
+ * A run is a few lives of one disk or two. In each, guests read and write them from several coroutines (some
+ * in an iothread) while the operator mirrors them to other images, alone or in a transaction, and does to
+ * the jobs whatever may be done to jobs. A life ends in peace or by a power cut; then the images are checked
+ * and the disks compared with their models.
  */
 #ifndef TESTS_SIM_WORLD_H
 #define TESTS_SIM_WORLD_H
@@ -15,6 +15,7 @@
 #include "block/block_int-global-state.h"
 #include "block/block-backend.h"
 #include "job/job_private.h"
+#include "job/mirror.h"
 
 typedef enum LayerKind { LAYER_FILE, LAYER_RAW, LAYER_RAW_WINDOW, LAYER_QCOW2, LAYER_NULL } LayerKind;
 
@@ -26,25 +27,36 @@ struct Layer {
     int64_t bytes;                  /* as the guest sees it */
     unsigned cluster_bits, refcount_bits;
     int64_t window;                 /* LAYER_RAW_WINDOW: its offset in the file */
-    bool direct, small_cache;
+    bool direct, small_cache, by_name;
     Layer *backing;
 };
 
-typedef struct World {
+/* One of the guests' disks, with the job that there may be on it. */
+typedef struct Disk {
+    char id[4];                             /* of its job */
     Model model;
     BlockBackend *guest;
     BlockDriverState *source, *target;      /* a reference each; target: of the job, or NULL */
-    Layer *disk, *target_layer;             /* disk: what `source` is */
+    Layer *layer, *target_layer;            /* what `source` and `target` are */
+    unsigned workers, held;                 /* running; of these, waiting to go on */
+    bool hold;
+    int64_t hot;                            /* where much happens: a sector */
+    /* the job */
+    bool can_pivot, full_copy;
+    struct Disk *partner;                   /* in one transaction with that one's; NULL: alone */
+    bool in_txn;                            /* it was, when it began */
+    JobStatus status;                       /* what the events told */
+    bool completed, cancelled;
+} Disk;
+
+typedef struct World {
+    Disk disks[2];
+    unsigned n_disks;
     GPtrArray *layers;                      /* all, to be freed */
     IOThread *iothread;
     Prng prng;                              /* the guests' and the operator's */
-    unsigned workers, held;                 /* running; of these, waiting to go on */
-    bool stop, hold, operating;
-    bool can_pivot, full_copy;              /* of the job */
+    bool stop, operating;
     unsigned images;
-    /* What the events told of the job. */
-    JobStatus status;
-    bool completed, cancelled;
     unsigned jobs, pivots, cuts, ops;
 } World;
 extern World world;
@@ -58,13 +70,35 @@ BlockDriverState *layer_open(Layer *l, bool with_backing);
 void layer_check(Layer *l);
 
 /* guest.c */
-void coroutine_fn guest_worker_co(void *opaque);
-/* Read all of @blk into a buffer; NULL when it failed. */
-uint8_t *coroutine_fn guest_co_read_all(BlockBackend *blk);
+void coroutine_fn guest_worker_co(void *disk);
+/* Read all of @blk, as long as @d, into a buffer; NULL when it failed. */
+uint8_t *coroutine_fn guest_co_read_all(Disk *d, BlockBackend *blk);
+/* One small read, checked. */
+void coroutine_fn guest_co_look(Disk *d);
+/* Wait until the guests of @d rest; then let them go on. */
+void coroutine_fn guest_co_hold(Disk *d);
+void guest_release(Disk *d);
+
+/* start.c */
+void coroutine_fn start_mirror(Disk *d);
+/* Both disks, in one transaction. */
+void coroutine_fn start_two(void);
+
+/* watch.c: what must hold of jobs and nodes */
+void watch_init(void);
+BlockJob *watch_job(Disk *d);               /* the disk's job, or NULL */
+/* At a moment when no graph change is on its way: what nodes were told of permissions is what follows from
+ * their parents'. */
+void watch_permissions(void);
+/* Drain @bs, whose file is @name, or all (NULL), for @ns. */
+void coroutine_fn watch_drain(BlockDriverState *bs, const char *name, int64_t ns);
+/* The disk's job ended well and its guests rest: source and target show the same. */
+void coroutine_fn watch_compare(Disk *d);
+/* The job is gone: which node is the disk now? */
+void coroutine_fn watch_job_gone(Disk *d);
 
 /* operator.c */
 void coroutine_fn operator_co(void *opaque);
-void operator_init(void);
 
 /* world.c */
 void world_run(uint64_t seed);
