@@ -116,7 +116,8 @@ static void iov_zero_from(const struct iovec *iov, int niov, int64_t skip)
 }
 
 int coroutine_fn host_co_rw(HostFile *file, bool is_write, int64_t offset,
-                            const struct iovec *iov, int niov, int64_t bytes, unsigned flags)
+                            const struct iovec *iov, int niov, int64_t bytes, unsigned flags,
+                            uint32_t align_bytes)
 {
     HostRequest req = {
         .op = is_write ? HOST_WRITE : HOST_READ, .flags = flags, .file = file,
@@ -131,17 +132,20 @@ int coroutine_fn host_co_rw(HostFile *file, bool is_write, int64_t offset,
         if (n < 0) {
             return n;
         }
-        done += n;
-        if (done == bytes) {
+        if (done + n == bytes) {
             return 0;
         }
-        if (n == 0) {
+        /* Go on at a whole block: where the file ended inside one, it may be longer by now. */
+        int64_t next = QEMU_ALIGN_DOWN(done + n, (int64_t)align_bytes);
+
+        if (next == done) {
             if (is_write) {
                 return -EIO;
             }
-            iov_zero_from(iov, niov, done);
+            iov_zero_from(iov, niov, done + n);
             return 0;
         }
+        done = next;
         g_autofree struct iovec *rest = NULL;
 
         rest = iov_rest(iov, niov, done, &req.niov);

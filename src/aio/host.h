@@ -132,9 +132,11 @@ bool host_uring_available(void);
 int64_t coroutine_fn host_co_submit(HostRequest *req);
 /* Read or write all of @iov at @offset, continuing after short transfers; a read
  * past the end of file gives zeroes. 0 or -errno (-EIO when a write makes no
- * progress). @flags: HOST_FLAG_*. */
+ * progress). @flags: HOST_FLAG_*. @align_bytes: what the file needs of requests, and this
+ * one is (1: nothing); so are those that continue. */
 int coroutine_fn host_co_rw(HostFile *file, bool is_write, int64_t offset,
-                            const struct iovec *iov, int niov, int64_t bytes, unsigned flags);
+                            const struct iovec *iov, int niov, int64_t bytes, unsigned flags,
+                            uint32_t align_bytes);
 
 /* What the host layer did so far, all contexts together, including past ones. */
 typedef struct HostStats {

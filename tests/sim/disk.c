@@ -479,9 +479,8 @@ bool sim_file_aligned(const HostRequest *req)
 {
     int64_t align = req->file->f->align_bytes;
 
-    bool behind_end = req->op == HOST_READ && req->offset >= req->file->f->now->len;
 
-    if (!req->file->direct || behind_end || (req->op != HOST_READ && req->op != HOST_WRITE)) {
+    if (!req->file->direct || (req->op != HOST_READ && req->op != HOST_WRITE)) {
         return true;
     }
     for (int i = 0; i < req->niov; i++) {

@@ -184,7 +184,7 @@ static void coroutine_fn stream_co(void *opaque)
     struct iovec iov = { buffer, 4096 };
 
     for (int i = 0; i < s->n; i++) {
-        if (host_co_rw(file, s->write, next_offset(&s->seed), &iov, 1, 4096, s->flags)) {
+        if (host_co_rw(file, s->write, next_offset(&s->seed), &iov, 1, 4096, s->flags, 1)) {
             abort();
         }
     }

@@ -58,7 +58,7 @@ static int coroutine_fn file_co_rw_bounce(FileState *s, bool is_write, int64_t o
     if (is_write) {
         qemu_iovec_to_buf(qiov, qiov_offset, buf, bytes);
     }
-    ret = host_co_rw(file_current(s), is_write, offset, &iov, 1, bytes, flags);
+    ret = host_co_rw(file_current(s), is_write, offset, &iov, 1, bytes, flags, s->align_bytes);
     if (!ret && !is_write) {
         qemu_iovec_from_buf(qiov, qiov_offset, buf, bytes);
     }
@@ -80,7 +80,7 @@ static int coroutine_fn file_co_rw(FileState *s, bool is_write, int64_t offset, 
         if (unlikely(s->direct) && !iov_is_aligned(iov, niov, s->mem_align_bytes)) {
             return file_co_rw_bounce(s, is_write, offset, bytes, qiov, qiov_offset, flags);
         }
-        return host_co_rw(file_current(s), is_write, offset, iov, niov, bytes, flags);
+        return host_co_rw(file_current(s), is_write, offset, iov, niov, bytes, flags, s->align_bytes);
     }
 
     struct iovec few[INLINE_IOV];
@@ -93,7 +93,7 @@ static int coroutine_fn file_co_rw(FileState *s, bool is_write, int64_t offset, 
     if (s->direct && !iov_is_aligned(part, niov, s->mem_align_bytes)) {
         ret = file_co_rw_bounce(s, is_write, offset, bytes, qiov, qiov_offset, flags);
     } else {
-        ret = host_co_rw(file_current(s), is_write, offset, part, niov, bytes, flags);
+        ret = host_co_rw(file_current(s), is_write, offset, part, niov, bytes, flags, s->align_bytes);
     }
     if (part != few) {
         g_free(part);
@@ -152,7 +152,7 @@ static int coroutine_fn file_co_extend_to(BlockDriverState *bs, int64_t offset, 
     }
     void *buf = g_aligned_alloc0(1, MAX(bytes, 512), MAX(s->mem_align_bytes, 512));
     struct iovec iov = { buf, bytes };
-    int ret = host_co_rw(file_current(s), true, end - bytes, &iov, 1, bytes, HOST_FLAG_GUEST);
+    int ret = host_co_rw(file_current(s), true, end - bytes, &iov, 1, bytes, HOST_FLAG_GUEST, s->align_bytes);
 
     g_aligned_free(buf);
     return ret;
@@ -242,7 +242,7 @@ static int coroutine_fn file_co_write_zero_data(HostFile *file, int64_t offset, 
     while (!ret && offset < end) {
         struct iovec iov = { buf, MIN((int64_t)chunk, end - offset) };
 
-        ret = host_co_rw(file, true, offset, &iov, 1, iov.iov_len, 0);
+        ret = host_co_rw(file, true, offset, &iov, 1, iov.iov_len, 0, 1);
         offset += iov.iov_len;
     }
     g_aligned_free(buf);
