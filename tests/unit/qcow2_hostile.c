@@ -189,18 +189,46 @@ static void test_zero_refcounts(void)
     g_assert_cmpint(get_be("h.qcow2", 72), ==, 2);
 }
 
-/* Data that points behind the end of the file reads as zeroes. */
+/* Data that points behind the end of the file cannot be read; the rest can, and it can be written anew. */
 static void test_cut_data(void)
 {
-    uint8_t buf[512] = { 1 };
+    uint8_t buf[512] = { 1 }, back[512];
 
     make_image();
     g_assert_cmpint(truncate("h.qcow2", 5 * 65536), ==, 0);
     BdrvChild *c = test_attach(test_open(open_json));
 
-    g_assert_cmpint(test_read(c, 192 * KiB, 512, buf), ==, 0);
-    g_assert_cmpint(buf[0], ==, 0);
+    g_assert_cmpint(test_read(c, 192 * KiB, 512, back), ==, -EIO);
+    g_assert_cmpint(test_read(c, 48 * MiB, 512, back), ==, 0);
+    g_assert_cmpint(test_write(c, 192 * KiB, 512, buf), ==, 0);
+    g_assert_cmpint(test_read(c, 192 * KiB, 512, back), ==, 0);
+    g_assert_cmpmem(back, 512, buf, 512);
     bdrv_root_unref_child(c);
+}
+
+/* An L2 table, or refcounts, behind the end of the file: not taken for empty, and not written to. */
+static void test_cut_tables(void)
+{
+    uint8_t buf[512] = { 1 };
+    uint64_t l2;
+
+    make_image();
+    l2 = get_be("h.qcow2", get_be("h.qcow2", 40)) & 0x00fffffffffffe00ULL;
+    g_assert_cmpint(truncate("h.qcow2", l2), ==, 0);
+    BdrvChild *c = test_attach(test_open(open_json));
+
+    g_assert_cmpint(test_read(c, 192 * KiB, 512, buf), ==, -EIO);
+    g_assert_cmpint(test_write(c, 192 * KiB, 512, buf), ==, -EIO);
+    bdrv_root_unref_child(c);
+    g_assert_cmpint(get_be("h.qcow2", 72), ==, 2);
+
+    make_image();
+    put_be("h.qcow2", get_be("h.qcow2", 48), 8, 1ULL << 40);
+    c = test_attach(test_open(open_json));
+    g_assert_cmpint(test_read(c, 192 * KiB, 512, buf), ==, 0);
+    g_assert_cmpint(test_write(c, 32 * MiB, 512, buf), ==, -EIO);
+    bdrv_root_unref_child(c);
+    g_assert_cmpint(get_be("h.qcow2", 72), ==, 2);
 }
 
 /* Random damage anywhere in the metadata: any result, but an end. */
@@ -262,6 +290,8 @@ int main(int argc, char **argv)
     g_test_add_func("/qcow2/hostile/zero-refcounts", in_subprocess);
     g_test_add_func("/qcow2/hostile/zero-refcounts/subprocess", test_zero_refcounts);
     g_test_add_func("/qcow2/hostile/cut-data", test_cut_data);
+    g_test_add_func("/qcow2/hostile/cut-tables", in_subprocess);
+    g_test_add_func("/qcow2/hostile/cut-tables/subprocess", test_cut_tables);
     g_test_add_func("/qcow2/hostile/random-damage", in_subprocess);
     g_test_add_func("/qcow2/hostile/random-damage/subprocess", test_random_damage);
     return test_end();

@@ -149,6 +149,9 @@ static void image_check(Image *im)
 
             if (entry & 0x00fffffffffffe00ULL) {
                 image_ref(im, refs, entry & 0x00fffffffffffe00ULL, cluster, "data");
+                if ((entry & 0x00fffffffffffe00ULL) >= im->bytes) {
+                    image_error(im, "L2 entry %#" PRIx64 " names a cluster behind the end of the file", entry);
+                }
                 image_check_copied(im, entry, "L2");
             }
         }

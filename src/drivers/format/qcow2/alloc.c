@@ -14,6 +14,11 @@
 
 #define FREED_RUNS_MAX 65536
 
+/* The file grows by a quarter, but at least and at most by this. */
+#define GROW_BYTES_MIN    (1 * MiB)
+#define GROW_BYTES_MAX    (64 * MiB)
+#define GROW_CLUSTERS_MIN 4
+
 void qcow2_alloc_close_window(Qcow2State *s)
 {
     if (s->win_rb) {
@@ -113,17 +118,59 @@ static bool block_has_free(Qcow2State *s, const Qcow2Table *rb, uint64_t from, u
     return false;
 }
 
-static void window_open(Qcow2State *s, Qcow2Table *rb, uint64_t from, uint64_t to)
+/* How many clusters more the file is made to hold when it ends at cluster @from. */
+static uint64_t grow_clusters(Qcow2State *s, uint64_t from)
 {
+    uint64_t bytes = MIN(MAX((from << s->cluster_bits) / 4, GROW_BYTES_MIN), GROW_BYTES_MAX);
+
+    return MAX(bytes >> s->cluster_bits, GROW_CLUSTERS_MIN);
+}
+
+/* Let the file reach to cluster @to, which nobody has, nor any behind. If it cannot, the clusters
+ * are not entered before they are written. `lock` held; dropped. */
+static void coroutine_fn window_co_grow_file(BlockDriverState *bs, uint64_t to)
+{
+    Qcow2State *s = bs->opaque;
+    uint64_t end = to << s->cluster_bits;
+    uint8_t *sector;
+
+    if (end <= s->grown_to) {
+        return;
+    }
+    qcow2_unlock(s);
+    sector = qemu_blockalign(bs->file->bs, BDRV_SECTOR_SIZE);
+    memset(sector, 0, BDRV_SECTOR_SIZE);
+    int ret = bdrv_co_pwrite(bs->file, end - BDRV_SECTOR_SIZE, BDRV_SECTOR_SIZE, sector, 0);
+
+    qemu_vfree(sector);
+    qcow2_lock(s);
+    if (!ret) {
+        s->grown_to = end;
+    }
+}
+
+/* Give out [from, to), or its beginning. alloc_lock held: while there is no window nobody gets a
+ * cluster. `lock` held, may be dropped. Returns the window's end. */
+static uint64_t coroutine_fn window_co_open(BlockDriverState *bs, Qcow2Table *rb, uint64_t from, uint64_t to)
+{
+    Qcow2State *s = bs->opaque;
+
     g_assert(!s->win_rb);
+    if (from < s->fresh_from) {
+        to = MIN(to, s->fresh_from);
+    } else {
+        to = MIN(to, from + grow_clusters(s, from));
+        window_co_grow_file(bs, to);
+    }
     s->win_rb = rb;
     s->win_next = from;
     s->win_end = to;
+    return to;
 }
 
 /* A window in [from, to), as far as one block counts it. 1: opened, 0: nothing free there,
- * or -errno. `lock` held; may be dropped. */
-static int coroutine_fn refill_co_from(BlockDriverState *bs, uint64_t from, uint64_t to)
+ * or -errno. *end: how far was looked, or given out. `lock` held; may be dropped. */
+static int coroutine_fn refill_co_from(BlockDriverState *bs, uint64_t from, uint64_t to, uint64_t *end)
 {
     Qcow2State *s = bs->opaque;
     uint64_t base = from - from % s->rb_entries, first;
@@ -131,20 +178,21 @@ static int coroutine_fn refill_co_from(BlockDriverState *bs, uint64_t from, uint
     Qcow2Table *rb;
     int ret = qcow2_co_refcount_block(bs, from, &rb, &dropped);
 
+    to = MIN(to, base + s->rb_entries);
+    *end = to;
     if (ret < 0 || !rb) {
         return ret;
     }
-    to = MIN(to, base + s->rb_entries);
     if (!block_has_free(s, rb, from - base, to - base, &first)) {
         qcow2_cache_put(&s->rb, rb);
         return 0;
     }
-    window_open(s, rb, base + first, to);
+    *end = window_co_open(bs, rb, base + first, to);
     return 1;
 }
 
-/* A window in a region that has no block yet. Its block counts itself. */
-static int refill_new_block(BlockDriverState *bs, uint64_t r)
+/* A window in a region that has no block yet. Its block counts itself. `lock` held; may be dropped. */
+static int coroutine_fn refill_co_new_block(BlockDriverState *bs, uint64_t r)
 {
     Qcow2State *s = bs->opaque;
     uint64_t cluster = r * s->rb_entries;
@@ -160,7 +208,7 @@ static int refill_new_block(BlockDriverState *bs, uint64_t r)
     }
     rb = refcount_block_new(bs, r, cluster);
     refcount_set_run(s, rb, 0, 1, 1);
-    window_open(s, rb, cluster + 1, cluster + s->rb_entries);
+    s->scan_next = window_co_open(bs, rb, cluster + 1, cluster + s->rb_entries);
     return 1;
 }
 
@@ -168,7 +216,7 @@ static int refill_new_block(BlockDriverState *bs, uint64_t r)
 static int coroutine_fn refill_co_step(BlockDriverState *bs)
 {
     Qcow2State *s = bs->opaque;
-    uint64_t r, from;
+    uint64_t r, from, end;
     int ret;
 
     if (s->corrupt) {
@@ -185,7 +233,11 @@ static int coroutine_fn refill_co_step(BlockDriverState *bs)
         if (!run->n) {
             g_array_set_size(s->freed_runs, s->freed_runs->len - 1);
         }
-        return refill_co_from(bs, piece.cluster, piece.cluster + piece.n);
+        ret = refill_co_from(bs, piece.cluster, piece.cluster + piece.n, &end);
+        if (ret >= 0 && end < piece.cluster + piece.n) {
+            qcow2_alloc_freed(s, end, piece.cluster + piece.n - end);
+        }
+        return ret;
     }
     from = s->scan_next;
     r = from / s->rb_entries;
@@ -198,12 +250,11 @@ static int coroutine_fn refill_co_step(BlockDriverState *bs)
         if (r >= s->reftable_size) {
             return -ERANGE;
         }
-        s->scan_next = (r + 1) * s->rb_entries;
-        return refill_new_block(bs, r);
+        return refill_co_new_block(bs, r);
     }
-    ret = refill_co_from(bs, from, (r + 1) * s->rb_entries);
+    ret = refill_co_from(bs, from, (r + 1) * s->rb_entries, &end);
     if (ret >= 0) {
-        s->scan_next = (r + 1) * s->rb_entries;
+        s->scan_next = end;
     }
     return ret;
 }

@@ -147,6 +147,12 @@ int coroutine_fn qcow2_co_cache_get(BlockDriverState *bs, Qcow2Cache *c, uint64_
         *table = t;
         return 0;
     }
+    if (offset + c->table_bytes > (uint64_t)bdrv_getlength_cached(bs->file->bs)) {
+        /* It would read as zeroes: an image that was cut off would look empty, and be written to. */
+        qcow2_damaged(bs, "%s at offset %#" PRIx64 " lies behind the end of the image file; is the file cut off?",
+                      c == &s->l2 ? "L2 table" : "Refcount block", offset);
+        return -EIO;
+    }
     *dropped = true;
     t = g_hash_table_lookup(c->tables, &offset);
     if (t) {

@@ -45,6 +45,17 @@ void qcow2_damaged(BlockDriverState *bs, const char *fmt, ...)
     s->corrupt = true;
 }
 
+void qcow2_found_cut_off(BlockDriverState *bs, uint64_t host)
+{
+    Qcow2State *s = bs->opaque;
+
+    if (!s->corrupt && !s->cut_off) {
+        s->cut_off = true;
+        s->damage = g_strdup_printf("Cluster at offset %#" PRIx64 " lies behind the end of the image file; is "
+                                    "the file cut off?", host);
+    }
+}
+
 typedef struct DamageEvent {
     char *node_name, *what;
     bool fatal;
@@ -64,11 +75,12 @@ static void damage_tell(void *opaque)
 void coroutine_fn qcow2_co_note_damage(BlockDriverState *bs)
 {
     Qcow2State *s = bs->opaque;
-    bool mark = !bs->read_only;
+    bool mark;
     uint64_t features;
     char *what;
 
     qcow2_lock(s);
+    mark = !bs->read_only && s->corrupt;
     what = g_steal_pointer(&s->damage);
     s->incompatible |= what && mark ? QCOW2_INCOMPAT_CORRUPT : 0;
     features = GUINT64_TO_BE(s->incompatible);
@@ -121,6 +133,11 @@ static bool slice_place(BlockDriverState *bs, uint64_t offset, uint64_t *place)
     uint64_t table = entry & QCOW2_OFFSET_MASK;
 
     *place = 0;
+    if (entry == QCOW2_COPIED) {
+        /* Nothing writes that: it is what is left of an entry in a file that was cut off within. */
+        qcow2_damaged(bs, "L1 entry without an L2 table claims to own it (L1 index: %#" PRIx64 ")", i);
+        return false;
+    }
     if (!table) {
         return true;
     }
@@ -166,6 +183,23 @@ static uint32_t slice_run(Qcow2State *s, const void *slice, uint32_t index, uint
     return n;
 }
 
+/* How many of the @n clusters from @host on begin within the file. What lies behind would read as
+ * zeroes, as if nothing were wrong. */
+static uint32_t clusters_in_file(BlockDriverState *bs, uint64_t host, uint32_t n)
+{
+    Qcow2State *s = bs->opaque;
+    uint64_t end = bdrv_getlength_cached(bs->file->bs);
+
+    if (likely(host + (uint64_t)(n - 1) * s->cluster_size < end)) {
+        return n;
+    }
+    if (host >= end) {
+        qcow2_found_cut_off(bs, host);
+        return 0;
+    }
+    return DIV_ROUND_UP(end - host, s->cluster_size);
+}
+
 /* Fill @e from @slice. `lock` held. */
 static int extent_from_slice(BlockDriverState *bs, const Qcow2Table *slice, uint64_t offset,
                              uint64_t bytes, Qcow2Extent *e)
@@ -181,6 +215,12 @@ static int extent_from_slice(BlockDriverState *bs, const Qcow2Table *slice, uint
         return -EIO;
     }
     e->kind = qcow2_entry_kind(s, entry);
+    if (e->kind == QCOW2_NORMAL) {
+        n = clusters_in_file(bs, entry & QCOW2_OFFSET_MASK, n);
+        if (!n) {
+            return -EIO;
+        }
+    }
     e->bytes = MIN(bytes, (uint64_t)n * s->cluster_size - within);
     if (e->kind == QCOW2_PACKED) {
         qcow2_packed_place(s, entry, &e->host, &e->packed_bytes);
@@ -322,7 +362,6 @@ static int coroutine_fn l2_co_make(BlockDriverState *bs, uint64_t i)
     if (ret < 0) {
         qcow2_free_clusters(s, cluster, 1, false);
     } else {
-        s->file_grows |= fresh;
         s->l1_table[i] = (cluster << s->cluster_bits) | QCOW2_COPIED;
         if (s->l1_dirty_from >= s->l1_dirty_to) {
             s->l1_dirty_from = i;

@@ -245,11 +245,14 @@ static int coroutine_fn co_write_all(BlockDriverState *bs)
     if (!ret) {
         ret = qcow2_co_commit(bs, true);
     }
-    /* The file should not end inside a cluster that is in use. */
-    if (!ret && s->file_grows) {
-        int64_t end = s->fresh_from << s->cluster_bits;
+    /* The file should end where the last cluster in use does: not inside it, nor behind what it was made
+     * longer by in advance. */
+    if (!ret && s->grown_to) {
+        uint64_t end = s->fresh_from << s->cluster_bits;
+        int64_t now = bdrv_co_getlength(bs->file->bs);
 
-        if (end > bdrv_co_getlength(bs->file->bs)) {
+        if (now >= 0 && (end > (uint64_t)now || (end < (uint64_t)now && s->grown_to >= (uint64_t)now))) {
+            s->grown_to = MIN(s->grown_to, end);
             bdrv_co_truncate(bs->file, end, false, PREALLOC_MODE_OFF, 0, NULL);
         }
     }

@@ -48,6 +48,11 @@
  * allocated, no backing there), a fresh cluster is entered into the L2 table first and
  * written afterwards: there is nothing to copy, nobody has to wait, and neighbours in the
  * same cluster write at the same time. `fresh_from` is the first cluster of that kind.
+ * No entry ever names what the file does not reach to, not even for an instant, and not if the
+ * disk is full: before such clusters are given out the file is made longer (a sector of zeroes
+ * at its new end, which nobody has yet; `grown_to`). If that fails, or the file cannot grow, they
+ * take the other way. A data write that fails leaves a cluster that reads as zeroes, as before.
+ * What was too much is cut off at the end.
  *
  * OTHER ALLOCATIONS (copy on write, reused clusters) read what the guest's write leaves out,
  * write head, data and tail in one request, and then change the L2 entries. Meanwhile
@@ -193,6 +198,7 @@ typedef struct Qcow2State {
     Qcow2Cache l2, rb;
     bool corrupt;                       /* no more writing */
     char *damage;                       /* what was found; not told yet */
+    bool cut_off;                       /* an entry behind the end of the file was found */
 
     LIST_HEAD(, Qcow2Alloc) allocs;
 
@@ -203,7 +209,7 @@ typedef struct Qcow2State {
     uint64_t scan_again;                /* freed but not remembered in freed_runs: from here */
     GArray *freed_runs;                 /* Qcow2Run: freed in this session, to be used first */
     uint64_t fresh_from;
-    bool file_grows;                    /* a write behind the end of the file has worked */
+    uint64_t grown_to;                  /* bytes; the file was made to reach here; 0: not yet */
 
     /* Clusters that lost a reference. */
     GArray *frees;                      /* Qcow2Run: in memory, not yet in a commit */
@@ -332,6 +338,8 @@ void qcow2_free_entry(Qcow2State *s, uint64_t entry, bool discard);
 void qcow2_packed_place(Qcow2State *s, uint64_t entry, uint64_t *host, uint32_t *bytes);
 /* Something in the image cannot be: no more writing. `lock` held. */
 void qcow2_damaged(BlockDriverState *bs, const char *fmt, ...) G_GNUC_PRINTF(2, 3);
+/* An entry names data behind the end of the file: reading that fails, the rest goes on. `lock` held. */
+void qcow2_found_cut_off(BlockDriverState *bs, uint64_t host);
 /* After a request failed: if damage was found tell it, and put the corrupt bit into the header. */
 void coroutine_fn qcow2_co_note_damage(BlockDriverState *bs);
 

@@ -84,7 +84,14 @@ static int coroutine_fn copy_co_read(BlockDriverState *bs, uint64_t entry, uint6
     case QCOW2_UNALLOCATED:
         return qcow2_co_read_backing(bs, offset, bytes, &qiov, 0, 0);
     case QCOW2_NORMAL:
-        return qcow2_co_read_file(bs, (entry & QCOW2_OFFSET_MASK) + within, bytes, &qiov, 0, 0);
+        host = entry & QCOW2_OFFSET_MASK;
+        if (host >= (uint64_t)bdrv_getlength_cached(bs->file->bs)) {
+            qcow2_lock(s);
+            qcow2_found_cut_off(bs, host);
+            qcow2_unlock(s);
+            return -EIO;
+        }
+        return qcow2_co_read_file(bs, host + within, bytes, &qiov, 0, 0);
     case QCOW2_PACKED:
         cluster = qemu_try_blockalign(bs, s->cluster_size);
         if (!cluster) {
@@ -173,7 +180,6 @@ static int coroutine_fn piece_co_copy(BlockDriverState *bs, Piece *p)
     qcow2_use_end(s, p->epoch);
     qcow2_lock(s);
     if (!ret) {
-        s->file_grows |= p->fresh;
         copy_link(s, p);
     } else if (!p->reuse) {
         qcow2_free_clusters(s, p->host >> s->cluster_bits, p->n, false);
@@ -288,15 +294,16 @@ static int coroutine_fn piece_co_write(BlockDriverState *bs, Piece *p)
         qcow2_unlock(s);
         return ret;
     }
-    if (sort == PIECE_ZERO && p->fresh && s->file_grows) {
+    if (sort == PIECE_ZERO && p->fresh && p->host + ((uint64_t)p->n << s->cluster_bits) <= s->grown_to) {
         qcow2_set_entries(s, p->slice, p->index, p->n, p->host | QCOW2_COPIED, s->cluster_size);
-        if (p->bytes != (uint64_t)p->n << s->cluster_bits) {
-            __atomic_store_n(&s->sparse_data, true, __ATOMIC_RELAXED);
-        }
         p->epoch = qcow2_use_begin(s);
         qcow2_cache_put(&s->l2, p->slice);
         qcow2_unlock(s);
-        return piece_co_write_at(bs, p, p->host + within);
+        ret = piece_co_write_at(bs, p, p->host + within);
+        if (ret < 0 || p->bytes != (uint64_t)p->n << s->cluster_bits) {
+            __atomic_store_n(&s->sparse_data, true, __ATOMIC_RELAXED);
+        }
+        return ret;
     }
     return piece_co_copy(bs, p);
 }
