@@ -287,6 +287,10 @@ static BlockDriverState *coroutine_fn open_backing_from_header(BlockDriverState 
     QDict *d = NULL;
 
     if (bs->backing_format && *bs->backing_format) {
+        if (!bdrv_find_format(bs->backing_format)) {
+            error_setg(errp, "Unknown driver '%s'", bs->backing_format);
+            return NULL;
+        }
         d = qdict_new();
         qdict_put_str(d, "driver", bs->backing_format);
     }
