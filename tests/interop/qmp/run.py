@@ -146,10 +146,17 @@ def chosen(args):
     return paths
 
 
+def peer_program(name):
+    """"10" stands for the daemon of that version, which may lie in any folder."""
+    if name == '10':
+        return os.path.join(os.environ.get('LIVEBLK_PEER10', '/opt/peer10/bin'), 'qemu-storage-daemon')
+    return name
+
+
 def main():
     parser = argparse.ArgumentParser(allow_abbrev=False)
     parser.add_argument('--daemon', required=True)
-    parser.add_argument('--against')
+    parser.add_argument('--against', help='a peer\'s daemon; "10": the one in the folder $LIVEBLK_PEER10')
     parser.add_argument('--tools', help='a folder with the image tools')
     parser.add_argument('--record', action='store_true')
     parser.add_argument('--print', dest='show', action='store_true')
@@ -157,6 +164,7 @@ def main():
     parser.add_argument('--part', help='I/N: every Nth script, from the Ith on')
     parser.add_argument('scripts', nargs='+', help='scripts, or folders of them')
     args = parser.parse_args()
+    args.against = peer_program(args.against)
     for name in ('daemon', 'against'):
         program = getattr(args, name)
         if program is None:
