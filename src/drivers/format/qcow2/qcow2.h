@@ -59,7 +59,7 @@
  * they are listed in `allocs`; whoever wants to change or allocate in the same range waits.
  *
  * FREED CLUSTERS must not be given out while a request that found them in a table still
- * uses them. Such requests are counted in `in_use[epoch]` for the time of their data
+ * uses them; nor may one that is zeroed and kept be filled anew. Such requests are counted in `in_use[epoch]` for the time of their data
  * I/O. A commit that frees flips the epoch, and the clusters are freed when the requests of
  * the old epoch are gone (step 6 is put off until then).
  *
@@ -278,6 +278,12 @@ static inline unsigned qcow2_use_begin(Qcow2State *s)
 static inline void qcow2_use_end(Qcow2State *s, unsigned epoch)
 {
     __atomic_fetch_sub(&s->in_use[epoch], 1, __ATOMIC_RELEASE);
+}
+
+/* Is any request using what it found? `lock` held: none begins meanwhile. */
+static inline bool qcow2_in_use(Qcow2State *s)
+{
+    return __atomic_load_n(&s->in_use[0], __ATOMIC_ACQUIRE) || __atomic_load_n(&s->in_use[1], __ATOMIC_ACQUIRE);
 }
 
 static inline bool table_is_dirty(const Qcow2Table *t)

@@ -2,7 +2,8 @@
 /* zero_discard.c: zeroes and discards change entries only; no data is written.
  *
  * Zeroes:   an entry becomes ZERO; the cluster stays with it (so that later writes find
- *           their place), unless the caller lets it go (MAY_UNMAP) or it is shared.
+ *           their place), unless the caller lets it go (MAY_UNMAP), it is shared, or a request
+ *           may be using it.
  * Discard:  the cluster is freed. Where a backing file would show through the entry becomes
  *           ZERO instead of nothing.
  *
@@ -22,7 +23,11 @@ static bool rule_zero_keep(BlockDriverState *bs, uint64_t guest, uint64_t old, u
         *new = old;
         return false;
     }
-    if ((kind == QCOW2_NORMAL || kind == QCOW2_ZERO_ALLOC) && (old & QCOW2_COPIED)) {
+    /* A write that found data here and is still on its way would land in what the next write has
+     * made of the cluster. Once freed it is not used before such requests are gone. */
+    bool quiet = kind == QCOW2_ZERO_ALLOC || !qcow2_in_use(bs->opaque);
+
+    if ((kind == QCOW2_NORMAL || kind == QCOW2_ZERO_ALLOC) && (old & QCOW2_COPIED) && quiet) {
         *new = old | QCOW2_ZERO;
         return false;
     }
