@@ -77,7 +77,7 @@ static void choose_range(Disk *d, int64_t *at, int64_t *n)
 
 static void coroutine_fn guest_co_op(Disk *d)
 {
-    unsigned what = world_below(100);
+    unsigned what = world_below(d->churn ? 140 : 100);
     int64_t at, n;
 
     choose_range(d, &at, &n);
@@ -88,7 +88,7 @@ static void coroutine_fn guest_co_op(Disk *d)
         guest_co_read(d, at, n);
     } else if (what < 84) {
         guest_co_zero(d, at, n);
-    } else if (what < 94) {
+    } else if (what < 94 || (what >= 100 && what < 128)) {
         guest_co_discard(d, at, n);
     } else {
         guest_co_flush(d);

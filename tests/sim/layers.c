@@ -6,10 +6,13 @@
 Layer *layer_new(int64_t bytes, LayerKind kind, Layer *backing)
 {
     Layer *l = g_new0(Layer, 1);
+    /* Small clusters and wide counters more often: then there are many tables. */
+    unsigned cluster_bits = 9 + MIN(world_below(8), world_below(8));
+    unsigned refcount_order = MAX(world_below(7), world_below(7));
 
     *l = (Layer) {
-        .kind = kind, .bytes = bytes, .backing = backing, .cluster_bits = 9 + world_below(8),
-        .refcount_bits = 1 << world_below(7), .window = (1 + world_below(20)) * SECTOR,
+        .kind = kind, .bytes = bytes, .backing = backing, .cluster_bits = cluster_bits,
+        .refcount_bits = 1 << refcount_order, .window = (1 + world_below(20)) * SECTOR,
         .direct = !world_below(4), .small_cache = world_below(2), .by_name = !world_below(4),
     };
     snprintf(l->name, sizeof(l->name), "image%u", world.images++);

@@ -38,7 +38,7 @@ void coroutine_fn start_mirror(Disk *d)
 {
     static const uint32_t granularities[] = { 0, 0, 512, 4096, 65536 };
     static const int64_t bufs[] = { 0, 0, 65536, 1 << 20 };
-    MirrorSyncMode sync = world_below(3) ? MIRROR_SYNC_MODE_FULL
+    MirrorSyncMode sync = world_below(2) ? MIRROR_SYNC_MODE_FULL
                         : world_below(2) ? MIRROR_SYNC_MODE_TOP : MIRROR_SYNC_MODE_NONE;
     BlockdevOnError policies[] = { BLOCKDEV_ON_ERROR_REPORT, BLOCKDEV_ON_ERROR_IGNORE, BLOCKDEV_ON_ERROR_STOP,
                                    BLOCKDEV_ON_ERROR_ENOSPC };

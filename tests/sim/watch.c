@@ -199,8 +199,12 @@ static void pivoted(Disk *d)
         sim_fail("pivoted, but not completed");
     }
     world.pivots++;
-    if (!sim.cut_at && !sim.off && !world_below(3)) {
-        sim.cut_at = sim.steps + 1 + world_below(60);
+    if (!sim.cut_at && !sim.cut_flush && !sim.off && !world_below(3)) {
+        if (world_below(2)) {
+            sim.cut_at = sim.steps + 1 + world_below(60);
+        } else {
+            sim.cut_flush = 1 + world_below(8);
+        }
     }
 }
 

@@ -41,6 +41,7 @@ typedef struct Disk {
     unsigned workers, held;                 /* running; of these, waiting to go on */
     bool hold;
     int64_t hot;                            /* where much happens: a sector */
+    bool churn;                             /* much is given back and flushed */
     /* the job */
     bool can_pivot, full_copy;
     struct Disk *partner;                   /* in one transaction with that one's; NULL: alone */
