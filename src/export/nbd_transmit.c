@@ -212,11 +212,12 @@ static void request_free(NbdRequest *r)
     g_free(r);
 }
 
+/* The reader goes on later, not now: it may send, and who kicks it is perhaps sending. */
 static void reader_kick(NbdConnection *c)
 {
     if (c->reader_waits) {
         c->reader_waits = false;
-        aio_co_wake(c->reader);
+        aio_co_enter(qemu_coroutine_get_aio_context(c->reader), c->reader);
     }
 }
 
