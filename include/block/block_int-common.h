@@ -53,6 +53,10 @@ struct BlockDriver {
     size_t instance_size;               /* bs->opaque, zeroed before open */
     BlockdevDriver schema_driver;       /* BLOCKDEV_DRIVER__MAX: internal, not in the schema */
     const char *protocol_name;          /* "file", "nbd": prefix of file names; NULL: none */
+    const char *const *protocol_aliases;        /* more such prefixes; NULL-terminated, or NULL */
+    /* Put what @filename (prefix and all) says into @options. Any thread. 0 or -errno. NULL:
+     * the rest is the option "filename", or nothing if it is "//". */
+    int (*parse_filename)(const char *filename, QDict *options, Error **errp);
     bool supports_backing;
     bool has_variable_length;           /* length may change behind our back: ask each time */
     BdrvRequestFlags supported_write_flags, supported_zero_flags;

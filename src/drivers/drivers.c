@@ -6,7 +6,7 @@
 #include "drivers/drivers.h"
 
 static const BlockDriver *const drivers[] = {
-    &bdrv_file, &bdrv_host_device, &bdrv_null_co, &bdrv_null_aio,
+    &bdrv_file, &bdrv_host_device, &bdrv_null_co, &bdrv_null_aio, &bdrv_nbd,
     &bdrv_raw, &bdrv_qcow2,
 };
 

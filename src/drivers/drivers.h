@@ -5,7 +5,7 @@
 
 #include "block/block_int-common.h"
 
-extern const BlockDriver bdrv_file, bdrv_host_device, bdrv_null_co, bdrv_null_aio;
+extern const BlockDriver bdrv_file, bdrv_host_device, bdrv_null_co, bdrv_null_aio, bdrv_nbd;
 extern const BlockDriver bdrv_raw, bdrv_qcow2;
 
 #endif

@@ -21,7 +21,7 @@ static const char *const weak_options[] = {
     "driver", "node-name", "discard", "cache", "read-only", "auto-read-only", "force-share",
     "detect-zeroes",
     /* of drivers */
-    "aio", "locking", "latency-ns",
+    "aio", "locking", "latency-ns", "reconnect-delay", "open-timeout", "x-dirty-bitmap",
     "lazy-refcounts", "pass-discard-request", "pass-discard-snapshot", "pass-discard-other",
     "discard-no-unref", "overlap-check", "cache-size", "l2-cache-size", "l2-cache-entry-size",
     "refcount-cache-size", "cache-clean-interval",

@@ -458,7 +458,15 @@ static BlockDriverState *coroutine_fn open_tree(const OpenRequest *req, Error **
 
 /* ---- names and probing ---- */
 
-/* The protocol part of @filename as options: "PATH", "file:PATH", "null-co://". */
+static bool driver_has_protocol(const BlockDriver *drv, const char *protocol)
+{
+    if (!g_strcmp0(drv->protocol_name, protocol)) {
+        return true;
+    }
+    return drv->protocol_aliases && g_strv_contains((const char *const *)drv->protocol_aliases, protocol);
+}
+
+/* The protocol part of @filename as options: "PATH", "file:PATH", "null-co://", "nbd://HOST". */
 static QDict *options_of_protocol(const char *filename, Error **errp)
 {
     const BlockDriver *drv = NULL;
@@ -467,11 +475,20 @@ static QDict *options_of_protocol(const char *filename, Error **errp)
     if (path_has_protocol(filename)) {
         g_autofree char *protocol = g_strndup(filename, strcspn(filename, ":"));
 
-        while ((drv = bdrv_next_driver(drv)) && g_strcmp0(drv->protocol_name, protocol)) {
+        while ((drv = bdrv_next_driver(drv)) && !driver_has_protocol(drv, protocol)) {
         }
         if (!drv) {
             error_setg(errp, "Unknown protocol '%s'", protocol);
             return NULL;
+        }
+        if (drv->parse_filename) {
+            d = qdict_new();
+            qdict_put_str(d, "driver", drv->format_name);
+            if (drv->parse_filename(filename, d, errp) < 0) {
+                qdict_unref(d);
+                return NULL;
+            }
+            return d;
         }
         filename += strlen(protocol) + 1;
     }
