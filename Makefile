@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: MIT
 # One-word commands; the build itself is Meson's. Everything made lies in build*/.
 BUILD   ?= build
+BENCH   ?= --quick
 MESON   ?= meson
 NINJA   ?= ninja
 FLAGS   ?=
 
-.PHONY: all run test asan tsan fuzz lint fmt install deps clean
+.PHONY: all run test bench asan tsan fuzz lint fmt install deps clean
 all: $(BUILD)/build.ninja
 	@$(NINJA) -C $(BUILD)
 
@@ -26,6 +27,12 @@ test:
 	@scripts/install-deps all
 	@$(MAKE) --no-print-directory all
 	@scripts/run-tests $(BUILD)
+
+# Speed and memory beside an installed peer and the least that could do the work: below three
+# minutes; make bench BENCH="--full --only nbd --peer PATH" for more (docs/performance.md).
+bench:
+	@$(MAKE) --no-print-directory all
+	@bench/run --build $(BUILD) $(BENCH)
 
 # Under sanitizers: the unit tests, and the daemon with all that talks to it (but for the
 # comparisons with peers that run beside it: they are about words).

@@ -306,6 +306,9 @@ int main(int argc, char **argv)
     }
     l.end_ns = seconds > 0 ? now_ns() + (int64_t)(seconds * 1e9) : 0;
     run(&l, room);
+    struct nbd_ask bye = { .magic = htobe32(NBD_ASK_MAGIC), .type = htobe16(NBD_DISC) };
+
+    send_all(l.fd, &bye, sizeof(bye));
     printf("{");
     segment_print(&whole);
     printf(", \"segments\": [");
