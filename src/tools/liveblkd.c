@@ -3,6 +3,7 @@
  * is that of qemu-storage-daemon.
  */
 #include "base/osdep.h"
+#include "liveblkd_help.h"
 #include "process.h"
 #include "block/block_int-global-state.h"
 #include "block/qdict.h"
@@ -27,45 +28,6 @@ static const struct option long_options[] = {
     { "version", no_argument, NULL, 'V' },
     { NULL, 0, NULL, 0 },
 };
-
-static void help(const char *prog)
-{
-    printf("Usage: %s [options]\n"
-"Live block operations for disk images: nodes, jobs and exports, over QMP\n"
-"\n"
-"  -h, --help             display this help and exit\n"
-"  -V, --version          output version information and exit\n"
-"\n"
-"  --blockdev [driver=]<driver>[,node-name=<N>][,discard=ignore|unmap]\n"
-"             [,cache.direct=on|off][,cache.no-flush=on|off]\n"
-"             [,read-only=on|off][,auto-read-only=on|off]\n"
-"             [,force-share=on|off][,detect-zeroes=on|off|unmap]\n"
-"             [,driver specific parameters...]\n"
-"                         configure a block backend\n"
-"\n"
-"  --chardev <options>    configure a character device backend: stdio,id=ID or\n"
-"                         socket,id=ID,path=PATH|host=H,port=P,server=on,wait=off\n"
-"\n"
-"  --daemonize            daemonize the process, and have the parent exit\n"
-"                         once startup is complete\n"
-"\n"
-"  --export [type=]nbd,id=<id>,node-name=<node-name>[,name=<export-name>]\n"
-"           [,writable=on|off][,iothread=<id>][,writethrough=on|off]\n"
-"                         export the specified block node over NBD\n"
-"                         (requires --nbd-server)\n"
-"\n"
-"  --monitor [chardev=]name[,mode=control][,pretty[=on|off]]\n"
-"                         configure a QMP monitor\n"
-"\n"
-"  --nbd-server addr.type=inet,addr.host=<host>,addr.port=<port>\n"
-"  --nbd-server addr.type=unix,addr.path=<path>\n"
-"                         start an NBD server for exporting block nodes\n"
-"\n"
-"  --object iothread,id=<id>[,poll-max-ns=<ns>]\n"
-"                         create a thread for exports to run in\n"
-"\n"
-"  --pidfile <path>       write process ID to a file after startup\n", prog);
-}
 
 /* ---- options, in the order given ---- */
 
@@ -188,7 +150,7 @@ static void process_options(int argc, char **argv, bool early)
             case '?':
                 exit(EXIT_FAILURE);
             case 'h':
-                help(argv[0]);
+                liveblkd_help(argv[0]);
                 exit(EXIT_SUCCESS);
             case 'V':
                 printf("%s version " LIVEBLK_VERSION " (liveblk)\nCopyright (c) 2026 The liveblk authors\n",

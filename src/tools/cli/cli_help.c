@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* cli_help.c: help texts, manual pages and completion scripts from the table; see cli.h. */
 #include "cli/cli.h"
+#include "liveblkd_help.h"
+#include "troff.h"
 
 /* Print @text in lines of at most 78 characters, each after @indent spaces. */
 static void print_wrapped(const char *text, int indent)
@@ -64,59 +66,37 @@ void cli_help_command(const CliCommand *c)
 
 /* ---- manual pages ---- */
 
-/* What troff takes for itself. */
-static void print_troff(const char *text)
-{
-    if (*text == '.' || *text == '\'') {
-        printf("\\&");
-    }
-    for (; *text; text++) {
-        if (*text == '-') {
-            printf("\\-");
-        } else if (*text == '\\') {
-            printf("\\e");
-        } else {
-            putchar(*text);
-        }
-    }
-}
-
-static void troff_line(const char *macro, const char *text)
-{
-    if (macro) {
-        printf("%s ", macro);
-    }
-    print_troff(text);
-    putchar('\n');
-}
-
 static void troff_option(const CliOption *o, void *opaque)
 {
     g_autofree char *head = option_head(o);
 
     printf(".TP\n");
-    troff_line(".B", g_strstrip(head));
-    troff_line(NULL, o->help);
+    troff_heading(g_strstrip(head));
+    troff_text(o->help);
 }
 
-static void manual_end(void)
+static void manual_end(const char *see_also)
 {
-    printf(".SH EXIT STATUS\n0: done. 1: tried, and failed. 2: wrong usage, nothing was tried. "
-           "3: compare found a difference.\n");
+    printf(".SH EXIT STATUS\n");
+    troff_text("0: done. 1: tried, and failed. 2: wrong usage, nothing was tried. 3: compare found a difference.");
+    printf(".SH SEE ALSO\n%s", see_also);
 }
 
 static void manual_program(void)
 {
-    printf(".TH LIVEBLK 1 \"\" \"liveblk " LIVEBLK_VERSION "\" \"liveblk\"\n"
-           ".SH NAME\nliveblk \\- live block operations on disk images\n"
-           ".SH SYNOPSIS\n.B liveblk\n.I COMMAND\n[\\fIOPTION\\fR]... [\\fIARGUMENT\\fR]...\n"
-           ".SH DESCRIPTION\nMoves, copies, merges and serves disks that are in use.\n.SH COMMANDS\n");
+    troff_begin("liveblk", "live block operations on disk images");
+    printf(".SH SYNOPSIS\n.B liveblk\n.I COMMAND\n[\\fIOPTION\\fR]... [\\fIARGUMENT\\fR]...\n.SH DESCRIPTION\n");
+    troff_text("Moves, copies and serves disks that are in use. Each command has a page of its own.");
+    printf(".SH COMMANDS\n");
     for (const CliCommand *c = cli_commands; c->name; c++) {
         printf(".TP\n.BR liveblk\\-%s (1)\n", c->name);
-        troff_line(NULL, c->summary);
+        troff_text(c->summary);
     }
-    manual_end();
-    printf(".SH SEE ALSO\n.BR liveblkd (1)\n");
+    printf(".SH ENVIRONMENT\n.TP\n.B XDG_RUNTIME_DIR\n");
+    troff_text("Sockets of servers lie in its folder liveblk; without it in /tmp/liveblk-UID.");
+    printf(".TP\n.B LIVEBLK_HOST\n");
+    troff_text("How files are read and written: io_uring or threads. Default: io_uring where the kernel has it.");
+    manual_end(".BR liveblkd (1)\n");
 }
 
 void cli_help_manual(const CliCommand *c)
@@ -125,26 +105,21 @@ void cli_help_manual(const CliCommand *c)
         manual_program();
         return;
     }
-    g_autofree char *upper = g_ascii_strup(c->name, -1);
-    g_auto(GStrv) lines = g_strsplit(c->example, "\n", -1);
+    g_autofree char *page = g_strdup_printf("liveblk-%s", c->name);
 
-    printf(".TH LIVEBLK\\-%s 1 \"\" \"liveblk " LIVEBLK_VERSION "\" \"liveblk\"\n.SH NAME\nliveblk\\-%s \\- ", upper, c->name);
-    troff_line(NULL, c->summary);
+    troff_begin(page, c->summary);
     printf(".SH SYNOPSIS\n.B liveblk %s\n[\\fIOPTION\\fR]...\n", c->name);
     if (*c->usage) {
-        troff_line(".I", c->usage);
+        printf(".I %s\n", c->usage);
     }
     printf(".SH DESCRIPTION\n");
-    troff_line(NULL, c->description);
+    troff_text(c->description);
     printf(".SH OPTIONS\n");
     cli_options_foreach(c, troff_option, NULL);
     printf(".SH EXAMPLES\n.nf\n");
-    for (char **l = lines; *l; l++) {
-        troff_line(NULL, *l);
-    }
+    troff_verbatim(c->example);
     printf(".fi\n");
-    manual_end();
-    printf(".SH SEE ALSO\n.BR liveblk (1)\n");
+    manual_end(".BR liveblk (1)\n");
 }
 
 /* ---- completion ---- */
@@ -285,6 +260,10 @@ int cli_help(CliArgs *a)
 {
     const CliCommand *c = NULL;
 
+    if (cli_has(a, "manual") && !g_strcmp0(cli_arg(a, 0), "liveblkd")) {
+        liveblkd_manual();
+        return CLI_OK;
+    }
     if (cli_arg(a, 0) && !(c = cli_find(cli_arg(a, 0)))) {
         return cli_usage("unknown command '%s'; `liveblk --help` lists them", cli_arg(a, 0));
     }
