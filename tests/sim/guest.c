@@ -115,8 +115,8 @@ void coroutine_fn guest_worker_co(void *disk)
             continue;
         }
         guest_co_op(d);
-        if (lazy) {
-            co_sleep_ns(world_below(lazy * 3 * MS));
+        if (lazy || sim.off) {
+            co_sleep_ns(sim.off ? 20 * MS : world_below(lazy * 3 * MS));
         }
     }
     d->workers--;

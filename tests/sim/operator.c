@@ -136,11 +136,15 @@ static void set_full(Disk *d)
 
 /* ---- ends with a promise ---- */
 
-/* Give others the control lock for @ns. */
+/* Give others the control lock for @ns, or until the power fails. */
 static void coroutine_fn let_go(int64_t ns)
 {
+    int64_t until = sim.now_ns + ns;
+
     control_co_unlock();
-    co_sleep_ns(ns);
+    do {
+        co_sleep_ns(CLAMP(until - sim.now_ns, 0, 50 * MS));
+    } while (sim.now_ns < until && !sim.off);
     control_co_lock();
 }
 
@@ -153,7 +157,7 @@ static bool has_ended(Disk *d)
 
 static void coroutine_fn wait_end(Disk *d, unsigned ms)
 {
-    for (unsigned i = 0; i < ms && !has_ended(d); i++) {
+    for (unsigned i = 0; i < ms && !has_ended(d) && !sim.off; i++) {
         if (watch_job(d)->status == JOB_STATUS_PENDING) {
             block_job_finalize(watch_job(d), NULL);
         }
