@@ -29,8 +29,12 @@ def _die_with_parent():
     _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def start(argv, **more):
-    p = subprocess.Popen(argv, preexec_fn=_die_with_parent, **more)
+def start(argv, processors=None, **more):
+    def first():
+        _die_with_parent()
+        if processors:
+            os.sched_setaffinity(0, processors)
+    p = subprocess.Popen(argv, preexec_fn=first, **more)
     _running.append(p)
     return p
 
@@ -68,8 +72,18 @@ def finish(p, seconds=WAIT_S):
     return json.loads(out)
 
 
-def measure(*argv, seconds=WAIT_S):
-    return finish(start([str(a) for a in argv], stdout=subprocess.PIPE, stdin=subprocess.DEVNULL), seconds)
+def measure(*argv, seconds=WAIT_S, processors=None):
+    p = start([str(a) for a in argv], stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, processors=processors)
+    return finish(p, seconds)
+
+
+def put_on(p, processors):
+    """All threads of @p, and those they will start, onto these processors."""
+    for tid in os.listdir("/proc/%d/task" % p.pid):
+        try:
+            os.sched_setaffinity(int(tid), processors)
+        except ProcessLookupError:
+            pass                        # a thread that has just ended
 
 
 def wait_socket(path, p):
@@ -122,8 +136,11 @@ class Qmp:
 
     def command(self, name, **args):
         args = {k.replace("_", "-"): v for k, v in args.items()}
-        self.file.write(json.dumps({"execute": name, "arguments": args}) + "\n")
-        self.file.flush()
+        try:
+            self.file.write(json.dumps({"execute": name, "arguments": args}) + "\n")
+            self.file.flush()
+        except OSError as e:
+            raise Failed("%s: the daemon is gone (%s)" % (name, e)) from None
         while True:
             r = self.line()
             if "event" in r:

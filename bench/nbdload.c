@@ -133,6 +133,8 @@ typedef struct Load {
     struct nbd_ask ask[DEPTH_MAX];
     uint8_t *data, *in;
     size_t in_bytes, skip;      /* parsed input: rest of a header, and data still to skip */
+    bool answered;              /* the header of request @cookie is here, its data in part */
+    unsigned cookie;
     unsigned seg;
 } Load;
 
@@ -216,7 +218,17 @@ static void take_answers(Load *l, size_t room)
 
         at += step;
         l->skip -= step;
-        if (l->skip || have - at < sizeof(a)) {
+        if (l->skip) {
+            break;
+        }
+        if (l->answered) {
+            l->answered = false;
+            l->done++;
+            segment_add(&segment[l->seg], now - l->began_ns[l->cookie]);
+            segment_add(&whole, now - l->began_ns[l->cookie]);
+            l->free[l->n_free++] = l->cookie;
+        }
+        if (have - at < sizeof(a)) {
             break;
         }
         memcpy(&a, l->in + at, sizeof(a));
@@ -225,10 +237,8 @@ static void take_answers(Load *l, size_t room)
         }
         at += sizeof(a);
         l->skip = l->write ? 0 : l->block;
-        l->done++;
-        segment_add(&segment[l->seg], now - l->began_ns[a.cookie]);
-        segment_add(&whole, now - l->began_ns[a.cookie]);
-        l->free[l->n_free++] = a.cookie;
+        l->answered = true;
+        l->cookie = a.cookie;
     }
     memmove(l->in, l->in + at, have - at);
     l->in_bytes = have - at;
