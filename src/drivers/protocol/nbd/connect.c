@@ -238,8 +238,8 @@ static int coroutine_fn co_connect_socket(Deadline *d, Error **errp)
 static int handshake_error(NbdLink *link, Error **errp)
 {
     g_autofree char *text = nbd_address_text(link->server);
-    const char *why = nbd_get_error();
-    int err = nbd_get_errno();
+    const char *why = libnbd.get_error();
+    int err = libnbd.get_errno();
 
     if (err == ENOENT) {
         error_setg(errp, "Requested export not available");
@@ -253,10 +253,10 @@ static int handshake_error(NbdLink *link, Error **errp)
 
 static int coroutine_fn co_handshake(Deadline *d, struct nbd_handle *nbd, Error **errp)
 {
-    while (nbd_aio_is_connecting(nbd) > 0) {
-        unsigned direction = nbd_aio_get_direction(nbd);
+    while (libnbd.aio_is_connecting(nbd) > 0) {
+        unsigned direction = libnbd.aio_get_direction(nbd);
         bool for_write = direction & LIBNBD_AIO_DIRECTION_WRITE;
-        int ret = co_wait(d, nbd_aio_get_fd(nbd), for_write);
+        int ret = co_wait(d, libnbd.aio_get_fd(nbd), for_write);
 
         if (ret < 0) {
             g_autofree char *text = nbd_address_text(d->link->server);
@@ -264,11 +264,11 @@ static int coroutine_fn co_handshake(Deadline *d, struct nbd_handle *nbd, Error 
             error_setg_errno(errp, -ret, "Failed to negotiate with the NBD server at '%s'", text);
             return ret;
         }
-        if ((for_write ? nbd_aio_notify_write(nbd) : nbd_aio_notify_read(nbd)) < 0) {
+        if ((for_write ? libnbd.aio_notify_write(nbd) : libnbd.aio_notify_read(nbd)) < 0) {
             return handshake_error(d->link, errp);
         }
     }
-    return nbd_aio_is_ready(nbd) > 0 ? 0 : handshake_error(d->link, errp);
+    return libnbd.aio_is_ready(nbd) > 0 ? 0 : handshake_error(d->link, errp);
 }
 
 static bool is_power_of_2_in(int64_t n, int64_t min, int64_t max)
@@ -280,17 +280,17 @@ static bool is_power_of_2_in(int64_t n, int64_t min, int64_t max)
 static int read_info(NbdLink *link, struct nbd_handle *nbd, NbdExportInfo *info, Error **errp)
 {
     *info = (NbdExportInfo) {
-        .size_bytes = nbd_get_size(nbd),
-        .block_min_bytes = MAX(nbd_get_block_size(nbd, LIBNBD_SIZE_MINIMUM), 0),
-        .block_preferred_bytes = MAX(nbd_get_block_size(nbd, LIBNBD_SIZE_PREFERRED), 0),
-        .block_max_bytes = MAX(nbd_get_block_size(nbd, LIBNBD_SIZE_MAXIMUM), 0),
-        .read_only = nbd_is_read_only(nbd) > 0,
-        .can_fua = nbd_can_fua(nbd) > 0,
-        .can_flush = nbd_can_flush(nbd) > 0,
-        .can_trim = nbd_can_trim(nbd) > 0,
-        .can_zero = nbd_can_zero(nbd) > 0,
-        .can_fast_zero = nbd_can_fast_zero(nbd) > 0,
-        .can_status = nbd_can_meta_context(nbd, link->context) > 0,
+        .size_bytes = libnbd.get_size(nbd),
+        .block_min_bytes = MAX(libnbd.get_block_size(nbd, LIBNBD_SIZE_MINIMUM), 0),
+        .block_preferred_bytes = MAX(libnbd.get_block_size(nbd, LIBNBD_SIZE_PREFERRED), 0),
+        .block_max_bytes = MAX(libnbd.get_block_size(nbd, LIBNBD_SIZE_MAXIMUM), 0),
+        .read_only = libnbd.is_read_only(nbd) > 0,
+        .can_fua = libnbd.can_fua(nbd) > 0,
+        .can_flush = libnbd.can_flush(nbd) > 0,
+        .can_trim = libnbd.can_trim(nbd) > 0,
+        .can_zero = libnbd.can_zero(nbd) > 0,
+        .can_fast_zero = libnbd.can_fast_zero(nbd) > 0,
+        .can_status = libnbd.can_meta_context(nbd, link->context) > 0,
     };
     if (info->size_bytes < 0 || info->size_bytes > BDRV_MAX_LENGTH) {
         error_setg(errp, "The NBD server announces a size that no image can have");
@@ -311,15 +311,15 @@ static int read_info(NbdLink *link, struct nbd_handle *nbd, NbdExportInfo *info,
 
 static struct nbd_handle *new_handle(NbdLink *link, int fd, Error **errp)
 {
-    struct nbd_handle *nbd = nbd_create();
+    struct nbd_handle *nbd = libnbd.create();
 
-    if (nbd && nbd_set_export_name(nbd, link->export ?: "") == 0 &&
-        nbd_add_meta_context(nbd, link->context) == 0 && nbd_aio_connect_socket(nbd, fd) == 0) {
+    if (nbd && libnbd.set_export_name(nbd, link->export ?: "") == 0 &&
+        libnbd.add_meta_context(nbd, link->context) == 0 && libnbd.aio_connect_socket(nbd, fd) == 0) {
         return nbd;
     }
     handshake_error(link, errp);
     close(fd);
-    nbd_close(nbd);
+    libnbd.close(nbd);
     return NULL;
 }
 
@@ -341,7 +341,7 @@ struct nbd_handle *coroutine_fn nbd_co_connect(NbdLink *link, int64_t deadline_n
     timer_del(&d.timer);
     if (ret < 0 && nbd) {
         aio_co_fd_cancel(fd);
-        nbd_close(nbd);
+        libnbd.close(nbd);
     }
     *retp = ret < 0 ? ret : 0;
     return ret < 0 ? NULL : nbd;

@@ -78,7 +78,7 @@ static void lose(NbdLink *link)
 
 static bool is_lost(NbdLink *link)
 {
-    return !link->up || nbd_aio_is_dead(link->nbd) || nbd_aio_is_closed(link->nbd);
+    return !link->up || libnbd.aio_is_dead(link->nbd) || libnbd.aio_is_closed(link->nbd);
 }
 
 static void kick_bh(void *opaque)
@@ -111,7 +111,7 @@ static void coroutine_fn writer_co(void *opaque)
 
     for (;;) {
         pthread_mutex_lock(&link->lock);
-        if (is_lost(link) || !(nbd_aio_get_direction(link->nbd) & LIBNBD_AIO_DIRECTION_WRITE)) {
+        if (is_lost(link) || !(libnbd.aio_get_direction(link->nbd) & LIBNBD_AIO_DIRECTION_WRITE)) {
             break;
         }
         int fd = link->fd;
@@ -123,8 +123,8 @@ static void coroutine_fn writer_co(void *opaque)
         if (is_lost(link) || ret < 0) {
             break;
         }
-        if (nbd_aio_get_direction(link->nbd) & LIBNBD_AIO_DIRECTION_WRITE) {
-            nbd_aio_notify_write(link->nbd);    /* a failure shows in is_lost() */
+        if (libnbd.aio_get_direction(link->nbd) & LIBNBD_AIO_DIRECTION_WRITE) {
+            libnbd.aio_notify_write(link->nbd);    /* a failure shows in is_lost() */
         }
         unlock_and_wake(link);
     }
@@ -141,7 +141,7 @@ static void writer_bh(void *opaque)
 /* Locked. */
 static void want_writer(NbdLink *link)
 {
-    if (!link->writing && !is_lost(link) && (nbd_aio_get_direction(link->nbd) & LIBNBD_AIO_DIRECTION_WRITE)) {
+    if (!link->writing && !is_lost(link) && (libnbd.aio_get_direction(link->nbd) & LIBNBD_AIO_DIRECTION_WRITE)) {
         link->writing = true;
         aio_bh_schedule_oneshot(link->ctx, writer_bh, link);
     }
@@ -171,7 +171,7 @@ static void coroutine_fn co_read_replies(NbdLink *link)
             lose(link);
         }
         for (unsigned n = 0; ret == 0 && n < READS_MAX && !is_lost(link); n++) {
-            nbd_aio_notify_read(link->nbd);
+            libnbd.aio_notify_read(link->nbd);
             if (!has_input(fd)) {
                 break;
             }
@@ -202,7 +202,7 @@ static void coroutine_fn co_drop_handle(NbdLink *link)
     nbd = link->nbd;
     if (nbd) {
         aio_co_fd_cancel(link->fd);
-        nbd_close(nbd);
+        libnbd.close(nbd);
     }
     while (!LIST_EMPTY(&link->given)) {
         end(LIST_FIRST(&link->given), -ENOTCONN);
@@ -240,8 +240,8 @@ static bool coroutine_fn co_attempt(NbdLink *link)
 
     nbd = nbd_co_connect(link, now + MIN(MAX(left, ATTEMPT_NS_MIN), HANDSHAKE_NS), &info, &ret, &err);
     if (nbd && same_export(&link->info, &info, &err) < 0) {
-        aio_co_fd_cancel(nbd_aio_get_fd(nbd));
-        nbd_close(nbd);
+        aio_co_fd_cancel(libnbd.aio_get_fd(nbd));
+        libnbd.close(nbd);
         nbd = NULL;
     }
     error_free(err);            /* requests fail with -EIO; the next attempt may succeed */
@@ -249,7 +249,7 @@ static bool coroutine_fn co_attempt(NbdLink *link)
     link->attempts++;
     if (nbd) {
         link->nbd = nbd;
-        link->fd = nbd_aio_get_fd(nbd);
+        link->fd = libnbd.aio_get_fd(nbd);
         link->up = true;
     }
     qemu_co_queue_restart_all(&link->waiters);
@@ -361,8 +361,11 @@ void nbd_link_enter(NbdLink *link, AioContext *ctx)
 int coroutine_fn nbd_link_co_open(NbdLink *link, int64_t open_timeout_ns, Error **errp)
 {
     int64_t start_ns = now_ns();
-    int ret;
+    int ret = nbd_library_load(errp);
 
+    if (ret < 0) {
+        return ret;
+    }
     pthread_mutex_init(&link->lock, NULL);
     qemu_co_queue_init(&link->waiters);
     STAILQ_INIT(&link->done);
@@ -384,7 +387,7 @@ int coroutine_fn nbd_link_co_open(NbdLink *link, int64_t open_timeout_ns, Error 
         error_free(err);
         co_sleep_ns(OPEN_RETRY_NS);
     }
-    link->fd = nbd_aio_get_fd(link->nbd);
+    link->fd = libnbd.aio_get_fd(link->nbd);
     link->up = true;
     start(link, qemu_get_current_aio_context());
     return 0;
@@ -395,9 +398,9 @@ void coroutine_fn nbd_link_co_close(NbdLink *link)
     stop(link);
     if (link->nbd) {
         if (link->up) {
-            nbd_aio_disconnect(link->nbd, 0);
+            libnbd.aio_disconnect(link->nbd, 0);
         }
-        nbd_close(link->nbd);
+        libnbd.close(link->nbd);
     }
     pthread_mutex_destroy(&link->lock);
 }
@@ -421,7 +424,7 @@ static bool coroutine_fn co_wait_up(NbdLink *link)
     return true;
 }
 
-/* Locked. < 0: not accepted, see nbd_get_errno(). */
+/* Locked. < 0: not accepted, see libnbd.get_errno(). */
 static int64_t give(NbdLink *link, NbdRequest *r)
 {
     nbd_completion_callback done = { .callback = on_complete, .user_data = r };
@@ -429,17 +432,17 @@ static int64_t give(NbdLink *link, NbdRequest *r)
 
     switch (r->op) {
     case NBD_READ:
-        return nbd_aio_pread(nbd, r->buf, r->bytes, r->offset, done, r->flags);
+        return libnbd.aio_pread(nbd, r->buf, r->bytes, r->offset, done, r->flags);
     case NBD_WRITE:
-        return nbd_aio_pwrite(nbd, r->buf, r->bytes, r->offset, done, r->flags);
+        return libnbd.aio_pwrite(nbd, r->buf, r->bytes, r->offset, done, r->flags);
     case NBD_ZERO:
-        return nbd_aio_zero(nbd, r->bytes, r->offset, done, r->flags);
+        return libnbd.aio_zero(nbd, r->bytes, r->offset, done, r->flags);
     case NBD_TRIM:
-        return nbd_aio_trim(nbd, r->bytes, r->offset, done, r->flags);
+        return libnbd.aio_trim(nbd, r->bytes, r->offset, done, r->flags);
     case NBD_FLUSH:
-        return nbd_aio_flush(nbd, done, r->flags);
+        return libnbd.aio_flush(nbd, done, r->flags);
     default:
-        return nbd_aio_block_status(nbd, r->bytes, r->offset,
+        return libnbd.aio_block_status(nbd, r->bytes, r->offset,
                                     (nbd_extent_callback) { .callback = on_extent, .user_data = r }, done, r->flags);
     }
 }
@@ -458,7 +461,7 @@ int coroutine_fn nbd_link_co_request(NbdLink *link, NbdRequest *r)
         r->given = true;
         LIST_INSERT_HEAD(&link->given, r, link_given);
         if (give(link, r) < 0 && r->given) {
-            int err = nbd_get_errno();
+            int err = libnbd.get_errno();
 
             end(r, is_lost(link) ? -ENOTCONN : -err);
         }

@@ -5,6 +5,7 @@
  *   link.c      the link to the server: who reads, who waits, losing and restoring it
  *   connect.c   making a connection: the socket, the handshake
  *   name.c      file names and URIs
+ *   library.c   libnbd, loaded when the first node wants it
  *
  * libnbd speaks the protocol. Its handle is a state machine that says what it waits for; we
  * wait for that in the event loop and tell it. Nothing here blocks a loop, but for the time
@@ -29,10 +30,10 @@
 #ifndef LIVEBLK_DRIVERS_NBD_H
 #define LIVEBLK_DRIVERS_NBD_H
 
-#include <libnbd.h>
 #include <pthread.h>
 #include "base/osdep.h"
 #include "block/block.h"
+#include "drivers/protocol/nbd/library.h"
 
 #define NBD_PORT_DEFAULT "10809"
 #define NBD_NAME_MAX     4096
