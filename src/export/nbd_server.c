@@ -2,18 +2,14 @@
 /* nbd_server.c: listening, connections, exports; see nbd_server.h. Main thread. */
 #include "base/osdep.h"
 #include "export/nbd_server.h"
-#include <glib-unix.h>
-#include <netdb.h>
+#include "export/nbd_listen.h"
+#include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sys/socket.h>
-#include <sys/un.h>
-
-#define LISTEN_MAX 8
 
 static struct {
     bool running;
-    int fds[LISTEN_MAX], nfds;
-    char *unlink_path;
+    NbdListener listener;
     uint32_t max_connections, handshake_max_s;
     unsigned connections;
     LIST_HEAD(, NbdConnection) conns;
@@ -95,6 +91,9 @@ static void connection_new(int fd)
     int one = 1;
 
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));   /* refused by unix sockets: fine */
+    if (server.listener.keep_alive) {
+        setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof(one));
+    }
     c->fd = fd;
     STAILQ_INIT(&c->out);
     STAILQ_INIT(&c->free_small);
@@ -125,148 +124,41 @@ static void accept_update(void)
 {
     bool more = server.running && (!server.max_connections || server.connections < server.max_connections);
 
-    for (int i = 0; i < server.nfds; i++) {
-        aio_set_fd_handler(qemu_get_aio_context(), server.fds[i], more ? server_accept : NULL, NULL,
-                           GINT_TO_POINTER(server.fds[i]));
+    for (int i = 0; i < server.listener.nfds; i++) {
+        int fd = server.listener.fds[i];
+
+        aio_set_fd_handler(qemu_get_aio_context(), fd, more ? server_accept : NULL, NULL, GINT_TO_POINTER(fd));
     }
 }
 
-/* ---- listening ---- */
-
-static int listen_unix(const char *path, Error **errp)
-{
-    struct sockaddr_un un = { .sun_family = AF_UNIX };
-    int fd;
-
-    if (strlen(path) >= sizeof(un.sun_path)) {
-        error_setg(errp, "UNIX socket path '%s' is too long", path);
-        error_append_hint(errp, "Path must be less than %zu bytes\n", sizeof(un.sun_path));
-        return -EINVAL;
-    }
-    g_strlcpy(un.sun_path, path, sizeof(un.sun_path));
-    fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    unlink(path);               /* a socket left over by one that was killed */
-    if (fd < 0 || bind(fd, (struct sockaddr *)&un, sizeof(un)) < 0) {
-        int err = errno;
-
-        error_setg_errno(errp, err, "Failed to bind socket to %s", path);
-        close(fd);
-        return -err;
-    }
-    server.unlink_path = g_strdup(path);
-    server.fds[server.nfds++] = fd;
-    return 0;
-}
-
-static int listen_inet(const InetSocketAddress *a, Error **errp)
-{
-    struct addrinfo hints = { .ai_flags = AI_PASSIVE, .ai_socktype = SOCK_STREAM }, *list;
-    int ret, err = EADDRNOTAVAIL, one = 1;
-
-    if (a->has_ipv4 || a->has_ipv6) {
-        bool v4 = a->has_ipv4 ? a->ipv4 : !(a->has_ipv6 && a->ipv6), v6 = a->has_ipv6 ? a->ipv6 : !v4;
-
-        hints.ai_family = v4 && v6 ? AF_UNSPEC : v4 ? AF_INET : AF_INET6;
-    }
-    ret = getaddrinfo(*a->host ? a->host : NULL, a->port, &hints, &list);
-    if (ret) {
-        error_setg(errp, "address resolution failed for %s:%s: %s", a->host, a->port, gai_strerror(ret));
-        return -EINVAL;
-    }
-    for (struct addrinfo *ai = list; ai && server.nfds < LISTEN_MAX; ai = ai->ai_next) {
-        int fd = socket(ai->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-
-        if (fd < 0) {
-            continue;
-        }
-        setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
-        if (ai->ai_family == AF_INET6) {
-            setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &one, sizeof(one));
-        }
-        if (bind(fd, ai->ai_addr, ai->ai_addrlen) < 0) {
-            err = errno;
-            close(fd);
-            continue;
-        }
-        server.fds[server.nfds++] = fd;
-    }
-    freeaddrinfo(list);
-    if (!server.nfds) {
-        error_setg_errno(errp, err, "Failed to find an available port");
-        return -err;
-    }
-    return 0;
-}
-
-static int listen_fd(const char *str, Error **errp)
-{
-    char *end;
-    long fd = strtol(str, &end, 10);
-    int is_listening;
-    socklen_t len = sizeof(is_listening);
-
-    if (*end || fd < 3 || fd > INT_MAX ||
-        getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &is_listening, &len) < 0 || !is_listening) {
-        error_setg(errp, "File descriptor '%s' is not a listening socket", str);
-        return -EINVAL;
-    }
-    g_unix_set_fd_nonblocking(fd, TRUE, NULL);
-    server.fds[server.nfds++] = fd;
-    return 0;
-}
+/* ---- start and stop ---- */
 
 bool nbd_server_is_running(void)
 {
     return server.running;
 }
 
-static void listeners_close(void)
+static void listener_close(void)
 {
-    for (int i = 0; i < server.nfds; i++) {
-        aio_set_fd_handler(qemu_get_aio_context(), server.fds[i], NULL, NULL, NULL);
-        close(server.fds[i]);
+    for (int i = 0; i < server.listener.nfds; i++) {
+        aio_set_fd_handler(qemu_get_aio_context(), server.listener.fds[i], NULL, NULL, NULL);
     }
-    server.nfds = 0;
-    if (server.unlink_path) {
-        unlink(server.unlink_path);
-        g_free(server.unlink_path);
-        server.unlink_path = NULL;
-    }
+    nbd_listener_close(&server.listener);
 }
 
 int nbd_server_start(SocketAddress *addr, uint32_t handshake_max_s, uint32_t max_connections, Error **errp)
 {
-    int ret = -EINVAL;
-
     if (server.running) {
         error_setg(errp, "NBD server already running");
         return -EBUSY;
     }
-    server.max_connections = max_connections;
-    server.handshake_max_s = handshake_max_s;
-    switch (addr->type) {
-    case SOCKET_ADDRESS_TYPE_UNIX:
-        ret = listen_unix(addr->u.q_unix.path, errp);
-        break;
-    case SOCKET_ADDRESS_TYPE_INET:
-        ret = listen_inet(&addr->u.inet, errp);
-        break;
-    case SOCKET_ADDRESS_TYPE_FD:
-        ret = listen_fd(addr->u.fd.str, errp);
-        break;
-    default:
-        break;
-    }
-    for (int i = 0; ret == 0 && i < server.nfds; i++) {
-        if (listen(server.fds[i], 128) < 0) {
-            ret = -errno;
-            error_setg_errno(errp, -ret, "Failed to listen on socket");
-        }
-    }
+    int ret = nbd_listener_open(&server.listener, addr, errp);
+
     if (ret < 0) {
-        listeners_close();
         return ret;
     }
+    server.max_connections = max_connections;
+    server.handshake_max_s = handshake_max_s;
     server.running = true;
     accept_update();
     return 0;
@@ -291,10 +183,22 @@ void nbd_server_stop(void)
         shutdown(c->fd, SHUT_RDWR);     /* those still shaking hands */
     }
     aio_wait_while(any_connection, NULL);
-    listeners_close();
+    listener_close();
 }
 
 /* ---- the export driver ---- */
+
+/* No node has bitmaps to show: say which one is missing. */
+static void no_bitmap(const BlockDirtyBitmapOrStr *b, Error **errp)
+{
+    if (b->type == QTYPE_QSTRING) {
+        error_setg(errp, "Bitmap '%s' is not found", b->u.local);
+    } else if (!bdrv_find_node(b->u.external->node)) {
+        error_setg(errp, "Node '%s' not found", b->u.external->node);
+    } else {
+        error_setg(errp, "Dirty bitmap '%s' not found", b->u.external->name);
+    }
+}
 
 static int nbd_exp_create(BlockExport *common, BlockExportOptions *opts, Error **errp)
 {
@@ -315,9 +219,7 @@ static int nbd_exp_create(BlockExport *common, BlockExportOptions *opts, Error *
         return -EINVAL;
     }
     if (o->bitmaps) {
-        BlockDirtyBitmapOrStr *b = o->bitmaps->value;
-
-        error_setg(errp, "Bitmap '%s' is not found", b->type == QTYPE_QSTRING ? b->u.local : b->u.external->name);
+        no_bitmap(o->bitmaps->value, errp);
         return -ENOENT;
     }
     if (nbd_exports_find(name)) {

@@ -250,6 +250,9 @@ static BlockDriverState *coroutine_fn open_node(const OpenRequest *req, Error **
     bs->inherits_options = req->inline_child;
     bs->detect_zeroes = req->opts->detect_zeroes;
     bs->options = qapi_to_json(&qapi_type_BlockdevOptions, req->opts);
+    if (!g_strcmp0(qdict_get_try_str(bs->options, "backing"), "")) {
+        qdict_put_null(bs->options, "backing");         /* the old way to say so */
+    }
     if (open_driver(bs, req, errp) < 0 || open_finish(bs, errp) < 0) {
         if (!*errp) {
             error_setg(errp, "Could not open '%s'", bs->node_name);

@@ -43,9 +43,14 @@ void qmp_nbd_server_start(NbdServerOptionsLegacy *arg, Error **errp)
     case SOCKET_ADDRESS_TYPE_INET:
         flat.u.inet = *arg->addr->u.inet.data;
         break;
-    default:
+    case SOCKET_ADDRESS_TYPE_VSOCK:
+        flat.u.vsock = *arg->addr->u.vsock.data;
+        break;
+    case SOCKET_ADDRESS_TYPE_FD:
         flat.u.fd = *arg->addr->u.fd.data;
         break;
+    default:
+        g_assert_not_reached();
     }
     nbd_server_start_options(&options, errp);
 }
@@ -80,14 +85,13 @@ void qmp_nbd_server_add(NbdServerAddOptions *arg, Error **errp)
         error_setg(errp, "NBD server already has export named '%s'", name);
         return;
     }
-    if (arg->bitmap) {
-        error_setg(errp, "Bitmap '%s' is not found", arg->bitmap);
-        return;
-    }
+    BlockDirtyBitmapOrStr bitmap = { .type = QTYPE_QSTRING, .u.local = arg->bitmap };
+    BlockDirtyBitmapOrStrList bitmaps = { .value = &bitmap };
     BlockExportOptions opts = {
         .type = BLOCK_EXPORT_TYPE_NBD, .id = (char *)name, .node_name = bs->node_name, .has_writable = true,
         .writable = arg->writable && !bdrv_is_read_only(bs),
-        .u.nbd = { .name = (char *)name, .description = arg->description },
+        .u.nbd = { .name = (char *)name, .description = arg->description,
+                   .bitmaps = arg->bitmap ? &bitmaps : NULL },
     };
 
     blk_exp_add(&opts, errp);

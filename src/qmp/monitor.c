@@ -197,13 +197,16 @@ static void negotiate(Monitor *mon, json_object *args, Error **errp)
     void *arg = qapi_from_json(cmd->arg, args ? args : empty, false, errp);
 
     json_object_put(empty);
-    if (arg) {
+    if (arg && mon->negotiated) {
+        error_set(errp, ERROR_CLASS_COMMAND_NOT_FOUND,
+                  "Capabilities negotiation is already complete, command ignored");
+    } else if (arg) {
         json_object *enable = args ? qdict_get(args, "enable") : NULL;
 
         mon->oob = enable && json_object_array_length(enable) > 0;
         mon->negotiated = true;
-        qapi_free(cmd->arg, arg);
     }
+    qapi_free(cmd->arg, arg);
 }
 
 static void coroutine_fn command_run(Monitor *mon, Command *c)
@@ -225,9 +228,6 @@ static void coroutine_fn command_run(Monitor *mon, Command *c)
             error_set(&err, ERROR_CLASS_COMMAND_NOT_FOUND, "The command %s has not been found", name);
         } else if (oob && !cmd->oob) {
             error_setg(&err, "The command %s does not support OOB", name);
-        } else if (mon->negotiated && is_negotiation) {
-            error_set(&err, ERROR_CLASS_COMMAND_NOT_FOUND,
-                      "Capabilities negotiation is already complete, command ignored");
         } else if (is_negotiation) {
             negotiate(mon, args, &err);
         } else {

@@ -83,6 +83,9 @@ static int settings_parse(Qcow2State *s, const BlockdevOptionsQcow2 *o, int flag
     uint64_t slice = o->has_l2_cache_entry_size ? (uint64_t)o->l2_cache_entry_size
                                                 : MIN(s->cluster_size, DEFAULT_SLICE_BYTES);
 
+    if (check_size_option(o->has_l2_cache_entry_size, o->l2_cache_entry_size, "l2-cache-entry-size", errp) < 0) {
+        return -EINVAL;
+    }
     if (slice < 512 || slice > s->cluster_size || !is_power_of_2(slice)) {
         error_setg(errp, "L2 cache entry size must be a power of two between 512 and the cluster "
                    "size (%" PRIu32 ")", s->cluster_size);
