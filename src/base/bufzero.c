@@ -80,7 +80,7 @@ static bool words_are_zero(const unsigned char *p, const unsigned char *end)
 
 bool buffer_is_zero(const void *buf, size_t len)
 {
-    const unsigned char *p = buf, *end = p + len;
+    const unsigned char *p = buf, *end = len ? p + len : p;    /* NULL has no sum, not even with 0 */
 
     if (len < 8) {
         unsigned any = 0;

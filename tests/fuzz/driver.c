@@ -17,6 +17,17 @@
 #include <ftw.h>
 #include <sys/resource.h>
 
+#if defined(__has_feature)
+#define HAS_FEATURE(x) __has_feature(x)
+#else
+#define HAS_FEATURE(x) 0
+#endif
+/* gcc says it by a macro, clang by a feature. */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__) || HAS_FEATURE(address_sanitizer) || \
+    HAS_FEATURE(thread_sanitizer)
+#define HAS_CHECKER
+#endif
+
 #define INPUT_SECONDS_MAX 10
 #define MEMORY_MAX (256 * MiB)
 
@@ -194,7 +205,7 @@ static void limits_set(void)
 {
     struct rlimit r = { MEMORY_MAX, MEMORY_MAX };
 
-#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+#ifndef HAS_CHECKER
     setrlimit(RLIMIT_DATA, &r);     /* checkers need more for themselves */
 #endif
     r.rlim_cur = r.rlim_max = 0;
@@ -210,7 +221,7 @@ int main(int argc, char **argv)
 {
     g_autoptr(GPtrArray) corpus = g_ptr_array_new_with_free_func((GDestroyNotify)g_byte_array_unref);
     g_autofree char *start = g_get_current_dir(), *export = NULL;
-    char dir[] = "/tmp/liveblk-fuzz-XXXXXX";
+    g_autofree char *dir = g_build_filename(g_get_tmp_dir(), "liveblk-fuzz-XXXXXX", NULL);
     unsigned mutations = 0, seed = 1;
     int opt;
 

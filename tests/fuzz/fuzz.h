@@ -25,7 +25,7 @@ uint8_t *fuzz_base(unsigned i, size_t *size);
 static G_GNUC_UNUSED void fuzz_begin(void)
 {
     static bool begun;
-    char dir[] = "/tmp/liveblk-fuzz-XXXXXX";
+    g_autofree char *dir = g_build_filename(g_get_tmp_dir(), "liveblk-fuzz-XXXXXX", NULL);
 
     if (begun) {
         return;

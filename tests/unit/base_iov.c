@@ -264,6 +264,12 @@ static void test_zero_finds_any_byte(void)
     }
 }
 
+/* No bytes: nothing of the pointer is looked at, which may be NULL. */
+static void test_zero_nothing(void)
+{
+    g_assert_true(buffer_is_zero(NULL, 0));
+}
+
 /* Exactly sized allocations, so that a sanitizer sees any read past either end. */
 static void test_zero_reads_within(void)
 {
@@ -287,6 +293,7 @@ int main(int argc, char **argv)
     g_test_add_func("/iov/wrapping-range-aborts", test_wrapping_range_aborts);
     g_test_add_func("/iov/discard-front", test_discard_front);
     g_test_add_func("/bufzero/finds-any-byte", test_zero_finds_any_byte);
+    g_test_add_func("/bufzero/nothing", test_zero_nothing);
     g_test_add_func("/bufzero/reads-within", test_zero_reads_within);
     return g_test_run();
 }
