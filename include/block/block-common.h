@@ -69,7 +69,7 @@ typedef enum BdrvRequestFlags {
     BDRV_REQ_NO_FALLBACK     = 1 << 2,  /* zeroes: fail with -ENOTSUP rather than write buffers */
     BDRV_REQ_ZERO_WRITE      = 1 << 3,  /* internal: a write whose data is all zero */
     BDRV_REQ_SERIALISING     = 1 << 4,  /* no overlapping request runs meanwhile */
-    BDRV_REQ_WRITE_COMPRESSED= 1 << 5,
+    BDRV_REQ_WRITE_COMPRESSED = 1 << 5,
     BDRV_REQ_REGISTERED_BUF  = 1 << 6,  /* the buffer was registered with the host */
     BDRV_REQ_PREFETCH        = 1 << 7,  /* read: data is not wanted, only what it triggers (COR) */
     BDRV_REQ_WRITE_UNCHANGED = 1 << 8,

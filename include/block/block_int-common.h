@@ -208,7 +208,7 @@ struct BlockDriverState {
     bool read_only;
     char *filename;                     /* for people: plain name, or json:{...} */
     char *exact_filename;               /* plain name that opens the same, or "" */
-    char *backing_file, *backing_format;/* as the header has them; or NULL */
+    char *backing_file, *backing_format; /* as the header has them; or NULL */
     char *auto_backing_file;            /* what would be opened for them */
     /* atomic: it will get a backing image later: what is not allocated reads as zero now, and as that
      * image then, so what is to be zero has to be made so here. Set and cleared by who knows (a job). */

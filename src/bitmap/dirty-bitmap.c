@@ -9,7 +9,6 @@
 #include "base/osdep.h"
 #include "bitmap/bitmap_private.h"
 
-
 /* Cover the node as long as it is now. Always asked anew, under the lock: threads that make the
  * node longer at the same time may tell of it in the wrong order. Lock held. */
 static void bitmap_fit(BdrvDirtyBitmap *b)

@@ -479,7 +479,6 @@ bool sim_file_aligned(const HostRequest *req)
 {
     int64_t align = req->file->f->align_bytes;
 
-
     if (!req->file->direct || (req->op != HOST_READ && req->op != HOST_WRITE)) {
         return true;
     }

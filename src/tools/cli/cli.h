@@ -44,7 +44,7 @@ typedef struct CliCommand {
     const char *usage;      /* of what is not an option: "SOURCE TARGET" */
     int min_args, max_args; /* -1: any number */
     const char *summary;    /* one line */
-    const char *description;/* paragraphs */
+    const char *description; /* paragraphs */
     const CliOption *options;   /* beside the common ones; NULL: none */
     bool control;           /* speaks to a running server: has --control */
     bool image;             /* opens images: has --image-opts */
