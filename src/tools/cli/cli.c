@@ -2,6 +2,7 @@
 /* cli.c: read the command line after the table, and run the command; see cli.h. */
 #include "cli/cli.h"
 #include "base/str.h"
+#include "qapi-types.h"
 #include <getopt.h>
 
 const char *cli_get(const CliArgs *a, const char *option)
@@ -101,8 +102,14 @@ static int check_value(const CliOption *o, const char *text)
 {
     uint64_t n;
 
-    if (o->kind == CLI_SIZE && size_parse(text, 1, &n) < 0) {
+    if (o->kind == CLI_SIZE && (size_parse(text, 1, &n) < 0 || n > INT64_MAX)) {
         return cli_usage("--%s: '%s' is not a size; write 512, 64K, 1.5G", o->name, text);
+    }
+    if (o->kind == CLI_FORMAT && !g_strv_contains(qapi_type_BlockdevDriver.values, text)) {
+        const char *near = str_closest(text, qapi_type_BlockdevDriver.values);
+
+        return near ? cli_usage("--%s: unknown format '%s'; did you mean '%s'?", o->name, text, near)
+                    : cli_usage("--%s: unknown format '%s'; there are raw, qcow2", o->name, text);
     }
     if (o->kind == CLI_COUNT) {
         char *end;
@@ -110,8 +117,8 @@ static int check_value(const CliOption *o, const char *text)
         errno = 0;
         unsigned long v = strtoul(text, &end, 10);
 
-        if (*end || end == text || errno || !v || v > 1024) {
-            return cli_usage("--%s: '%s' is not a number from 1 to 1024", o->name, text);
+        if (*end || end == text || errno || !v || v > 64) {
+            return cli_usage("--%s: '%s' is not a number from 1 to 64", o->name, text);
         }
     }
     if (o->kind == CLI_CHOICE && !one_of(text, o->arg)) {

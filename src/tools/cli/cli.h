@@ -24,9 +24,10 @@ typedef enum CliKind {
     CLI_FLAG,
     CLI_TEXT,
     CLI_SIZE,               /* 64K, 1.5G */
-    CLI_COUNT,              /* a whole number from 1 */
+    CLI_COUNT,              /* a whole number, 1 to 64 */
     CLI_CHOICE,             /* one of .choices, separated by '|' */
     CLI_PATH,               /* of a file: shells complete it */
+    CLI_FORMAT,             /* a driver that images are opened with */
 } CliKind;
 
 typedef struct CliOption {

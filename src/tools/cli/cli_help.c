@@ -256,6 +256,48 @@ bool cli_help_completion(const char *shell)
     return true;
 }
 
+/* ---- for programs ---- */
+
+static void json_option(const CliOption *o, void *opaque)
+{
+    QDict *d = qdict_new();
+
+    qdict_put_str(d, "name", o->name);
+    if (o->letter) {
+        char letter[] = { o->letter, '\0' };
+
+        qdict_put_str(d, "letter", letter);
+    }
+    if (o->kind != CLI_FLAG) {
+        qdict_put_str(d, "argument", o->arg);
+    }
+    qdict_put_str(d, "help", o->help);
+    qlist_append(opaque, d);
+}
+
+static QDict *json_command(const CliCommand *c)
+{
+    QDict *d = qdict_new(), *options = qlist_new();
+
+    qdict_put_str(d, "name", c->name);
+    qdict_put_str(d, "usage", c->usage);
+    qdict_put_str(d, "summary", c->summary);
+    qdict_put_str(d, "description", c->description);
+    cli_options_foreach(c, json_option, options);
+    qdict_put_obj(d, "options", options);
+    return d;
+}
+
+static void help_json(const CliCommand *c)
+{
+    QDict *list = c ? NULL : qlist_new();
+
+    for (const CliCommand *k = cli_commands; !c && k->name; k++) {
+        qlist_append(list, json_command(k));
+    }
+    cli_print_json(c ? json_command(c) : list);
+}
+
 int cli_help(CliArgs *a)
 {
     const CliCommand *c = NULL;
@@ -271,6 +313,8 @@ int cli_help(CliArgs *a)
         cli_help_completion(cli_get(a, "completion"));
     } else if (cli_has(a, "manual")) {
         cli_help_manual(c);
+    } else if (a->json) {
+        help_json(c);
     } else if (c) {
         cli_help_command(c);
     } else {

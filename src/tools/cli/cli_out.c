@@ -29,8 +29,9 @@ int cli_usage(const char *fmt, ...)
 void cli_print_json(QDict *v)
 {
     g_autofree char *text = json_to_str(v, true);
+    bool empty = (qdict_type(v) == QTYPE_QDICT && !qdict_size(v)) || (qdict_type(v) == QTYPE_QLIST && !qlist_size(v));
 
-    printf("%s\n", text);
+    printf("%s\n", !empty ? text : *text == '{' ? "{}" : "[]");
     qdict_unref(v);
 }
 

@@ -20,12 +20,12 @@ const CliOption cli_image_options[] = {
     { NULL },
 };
 
-#define OPTION_FORMAT { "format", 'f', CLI_TEXT, "FORMAT", "format of the image (raw, qcow2, ...); default: probed" }
+#define OPTION_FORMAT { "format", 'f', CLI_FORMAT, "FORMAT", "format of the image (raw, qcow2, ...); default: probed" }
 
 static const CliOption create_options[] = {
-    { "format", 'f', CLI_TEXT, "FORMAT", "format of the new image; default: qcow2, or raw for *.img and *.raw" },
+    { "format", 'f', CLI_FORMAT, "FORMAT", "format of the new image; default: qcow2, or raw for *.img and *.raw" },
     { "backing", 'b', CLI_PATH, "IMAGE", "the new image shows what IMAGE holds, until written to" },
-    { "backing-format", 'F', CLI_TEXT, "FORMAT", "format of the backing image; needed with --backing" },
+    { "backing-format", 'F', CLI_FORMAT, "FORMAT", "format of the backing image; needed with --backing" },
     { "option", 'o', CLI_TEXT, "KEY=VALUE,...", "options of the format, as blockdev-create has them: cluster-size=128k" },
     { "force", 0, CLI_FLAG, NULL, "replace a file that exists" },
     { "dry-run", 'n', CLI_FLAG, NULL, "say what would be done, and do nothing" },
@@ -47,7 +47,7 @@ static const CliOption map_options[] = {
 
 static const CliOption convert_options[] = {
     OPTION_FORMAT,
-    { "target-format", 'O', CLI_TEXT, "FORMAT", "format of TARGET; default: qcow2, or raw for *.img and *.raw" },
+    { "target-format", 'O', CLI_FORMAT, "FORMAT", "format of TARGET; default: qcow2, or raw for *.img and *.raw" },
     { "option", 'o', CLI_TEXT, "KEY=VALUE,...", "options of the target's format, as blockdev-create has them" },
     { "no-sparse", 0, CLI_FLAG, NULL, "write zeroes as data, too" },
     { "workers", 'm', CLI_COUNT, "N", "copies in flight, 1 to 64; default 8" },
@@ -59,7 +59,7 @@ static const CliOption convert_options[] = {
 
 static const CliOption compare_options[] = {
     OPTION_FORMAT,
-    { "other-format", 'F', CLI_TEXT, "FORMAT", "format of the second image; default: probed" },
+    { "other-format", 'F', CLI_FORMAT, "FORMAT", "format of the second image; default: probed" },
     { "strict", 's', CLI_FLAG, NULL, "sizes and allocation must agree, too" },
     { "force-share", 'U', CLI_FLAG, NULL, "read even if another program has them open for writing" },
     { NULL },
@@ -80,7 +80,7 @@ static const CliOption serve_options[] = {
 
 static const CliOption mirror_options[] = {
     { "node", 0, CLI_TEXT, "NODE", "what to mirror: a node or export of the server; default: its only export" },
-    { "format", 'f', CLI_TEXT, "FORMAT", "format of TARGET; default: qcow2, or raw for *.img and *.raw" },
+    { "format", 'f', CLI_FORMAT, "FORMAT", "format of TARGET; default: qcow2, or raw for *.img and *.raw" },
     { "existing", 0, CLI_FLAG, NULL, "TARGET exists and has the right size: do not create it" },
     { "sync", 0, CLI_CHOICE, "full|top|none", "what to copy: all (default), the top image only, or only new writes" },
     { "copy-mode", 0, CLI_CHOICE, "background|write-blocking", "write-blocking: guests' writes go to both at once" },

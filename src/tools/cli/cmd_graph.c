@@ -68,7 +68,8 @@ static void graph_read(Graph *g, QDict *json)
 
 static const char *kind_of(const GNodeInfo *n)
 {
-    return !strcmp(n->type, "block-job") ? "job" : !strcmp(n->type, "block-backend") ? "user" : "node";
+    return !strcmp(n->type, "block-job") ? "job" : !strcmp(n->type, "export") ? "export"
+           : !strcmp(n->type, "block-backend") ? "user" : "node";
 }
 
 /* ---- text ---- */
@@ -117,7 +118,7 @@ static void print_dot(Graph *g)
         const char *kind = kind_of(n);
 
         printf("    n%" PRId64 " [label=\"%s\", shape=%s];\n", n->id, name,
-               !strcmp(kind, "job") ? "octagon" : !strcmp(kind, "user") ? "ellipse" : "box");
+               !strcmp(kind, "job") ? "octagon" : strcmp(kind, "node") ? "ellipse" : "box");
     }
     for (guint i = 0; i < g->edges->len; i++) {
         GEdgeInfo *e = &g_array_index(g->edges, GEdgeInfo, i);
@@ -226,10 +227,30 @@ static void print_svg(Graph *g)
 
         printf("<rect x=\"%.0f\" y=\"%.0f\" width=\"%d\" height=\"%d\" rx=\"%d\" fill=\"%s\" stroke=\"black\"/>"
                "<text x=\"%.0f\" y=\"%.0f\" text-anchor=\"middle\">%s</text>\n", n->x, n->y, BOX_W, BOX_H,
-               strcmp(kind, "node") ? 18 : 3, !strcmp(kind, "job") ? "#fde7c8" : !strcmp(kind, "user") ? "#d6eaf8" : "#f4f4f4",
+               strcmp(kind, "node") ? 18 : 3, !strcmp(kind, "job") ? "#fde7c8" : strcmp(kind, "node") ? "#d6eaf8" : "#f4f4f4",
                n->x + BOX_W / 2, n->y + BOX_H / 2 + 4, name);
     }
     printf("</svg>\n");
+}
+
+/* What uses a node without being one has no name of its own there: give exports theirs. An export's
+ * user is one of those whose root is the export's node; which of several does not matter. */
+static void name_exports(Graph *g, QDict *exports)
+{
+    for (size_t i = 0; i < qlist_size(exports); i++) {
+        QDict *x = qlist_get(exports, i);
+
+        for (guint k = 0; k < g->edges->len; k++) {
+            GEdgeInfo *e = &g_array_index(g->edges, GEdgeInfo, k);
+
+            if (!*e->parent->name && !strcmp(kind_of(e->parent), "user") &&
+                !g_strcmp0(qdict_get_try_str(x, "node-name"), e->child->name)) {
+                e->parent->name = qdict_get_try_str(x, "id");
+                e->parent->type = "export";
+                break;
+            }
+        }
+    }
 }
 
 int cli_graph(CliArgs *a)
@@ -237,19 +258,21 @@ int cli_graph(CliArgs *a)
     const char *format = cli_get(a, "format");
     Error *err = NULL;
     Client *c = client_open(a, &err);
-    QDict *json = c ? client_call(c, "x-debug-query-block-graph", NULL, &err) : NULL;
+    g_autoptr(QDict) json = c ? client_call(c, "x-debug-query-block-graph", NULL, &err) : NULL;
+    g_autoptr(QDict) exports = json ? client_call(c, "query-block-exports", NULL, &err) : NULL;
 
     client_close(c);
-    if (!json) {
+    if (!exports) {
         return cli_fail(err);
     }
     if (a->json) {
-        cli_print_json(json);
+        cli_print_json(g_steal_pointer(&json));
         return CLI_OK;
     }
     Graph g;
 
     graph_read(&g, json);
+    name_exports(&g, exports);
     if (!g_strcmp0(format, "dot")) {
         print_dot(&g);
     } else if (!g_strcmp0(format, "svg")) {
@@ -259,6 +282,5 @@ int cli_graph(CliArgs *a)
     }
     g_array_free(g.nodes, true);
     g_array_free(g.edges, true);
-    qdict_unref(json);
     return CLI_OK;
 }

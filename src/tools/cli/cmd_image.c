@@ -65,10 +65,18 @@ static void watch_end(Watch *w)
 
 /* ---- create ---- */
 
-static void say_plan(CliArgs *a, const OpsCreate *c, bool convert)
+/* Refused where the deed would be, as far as that shows without doing it. */
+static int say_plan(CliArgs *a, const OpsCreate *c, bool convert)
 {
     const char *format = c->format ? c->format : ops_format_for(c->filename);
     bool there = g_file_test(c->filename, G_FILE_TEST_EXISTS);
+    Error *err = NULL;
+    OpsTemp temp;
+
+    if (!ops_temp_begin(&temp, c->filename, c->force, &err)) {
+        return cli_fail(err);
+    }
+    ops_temp_abort(&temp);
 
     if (a->json) {
         QDict *d = qdict_new();
@@ -82,6 +90,7 @@ static void say_plan(CliArgs *a, const OpsCreate *c, bool convert)
         printf("would %s %s%s, format %s\n", there ? "replace" : "make", c->filename,
                convert ? " with a copy" : "", format);
     }
+    return CLI_OK;
 }
 
 static int coroutine_fn create_op(void *opaque, Error **errp)
@@ -106,8 +115,7 @@ int cli_create(CliArgs *a)
         return cli_usage("the size is missing: liveblk create %s SIZE", c.filename);
     }
     if (cli_has(a, "dry-run")) {
-        say_plan(a, &c, false);
-        return CLI_OK;
+        return say_plan(a, &c, false);
     }
     cli_engine_start();
     clean_when_interrupted();
@@ -346,6 +354,10 @@ static int coroutine_fn convert_op(void *opaque, Error **errp)
         return ret;
     }
     c->target.size = blk_co_getlength(c->copy.source);
+    if (c->target.force && ops_check_unused(c->target.filename, errp) < 0) {
+        blk_unref(c->copy.source);
+        return ret;
+    }
     const char *name = ops_temp_begin(&temp, c->target.filename, c->target.force, errp);
 
     if (name) {
@@ -373,8 +385,7 @@ int cli_convert(CliArgs *a)
     Error *err = NULL;
 
     if (cli_has(a, "dry-run")) {
-        say_plan(a, &c.target, true);
-        return CLI_OK;
+        return say_plan(a, &c.target, true);
     }
     if (!c.target.format) {
         c.target.format = ops_format_for(c.target.filename);

@@ -3,7 +3,7 @@
 #include "cli/cli.h"
 #include "cli/client.h"
 #include "cli/follow.h"
-#include "base/size.h"
+#include "base/str.h"
 
 /* ---- list ---- */
 
@@ -128,7 +128,9 @@ int cli_job(CliArgs *a)
     uint64_t rate;
 
     if (!g_strv_contains((const char *const *)words, verb)) {
-        return cli_usage("'%s' is not one of: %s", verb, verbs);
+        const char *near = str_closest(verb, (const char *const *)words);
+
+        return near ? cli_usage("unknown verb '%s'; did you mean '%s'?", verb, near) : cli_usage("'%s' is not one of: %s", verb, verbs);
     }
     if (!strcmp(verb, "speed") != !!cli_arg(a, 2)) {
         return cli_usage(cli_arg(a, 2) ? "only speed takes a third argument" : "speed needs a rate: 50M, or 0 for no limit");
@@ -145,15 +147,31 @@ int cli_job(CliArgs *a)
         return cli_fail(err);
     }
     int ret = job_verb(c, a, verb, id, &err);
+    const char *end_name = NULL;
 
     if (ret == 0 && cli_has(a, "wait")) {
         FollowEnd end = follow_job(c, a, id, false, &err);
 
+        end_name = end == FOLLOW_CANCELLED ? "cancelled" : "completed";
         ret = end == FOLLOW_FAILED || (end == FOLLOW_CANCELLED && strcmp(verb, "cancel")) ? -1 : 0;
         if (ret && !err) {
             error_setg(&err, "Job '%s' was cancelled", id);
+        } else if (ret) {
+            error_prepend(&err, "Job '%s' failed: ", id);
         }
     }
     client_close(c);
-    return ret < 0 ? cli_fail(err) : CLI_OK;
+    if (ret < 0) {
+        return cli_fail(err);
+    }
+    if (a->json) {
+        QDict *d = id_args("id", id);
+
+        qdict_put_str(d, "verb", verb);
+        if (end_name) {
+            qdict_put_str(d, "end", end_name);
+        }
+        cli_print_json(d);
+    }
+    return CLI_OK;
 }

@@ -4,12 +4,14 @@
 #include "cli/follow.h"
 #include "ops/ops.h"
 #include "qapi-types.h"
+#include <signal.h>
 #include <sys/stat.h>
 
 typedef struct Mirror {
     CliArgs *args;
     Client *c;
     char *node;                 /* the source */
+    char *base;                 /* what names are made from: the export's, else the node's */
     char *target, *target_node; /* absolute path; its node's name */
     char *job;
     const char *format;
@@ -29,10 +31,19 @@ static char *find_node(Mirror *m, const char *name, Error **errp)
         QDict *e = qlist_get(list, i);
 
         if (name ? !g_strcmp0(qdict_get_try_str(e, "id"), name) : qlist_size(list) == 1) {
-            return g_strdup(qdict_get_try_str(e, "node-name"));
+            const char *node = qdict_get_try_str(e, "node-name"), *id = qdict_get_try_str(e, "id");
+
+            if (!node || *node == '#') {    /* a job's filter is above it */
+                error_setg(errp, "A job works on '%s' already", id);
+                error_append_hint(errp, "`liveblk jobs` lists the jobs, `liveblk job cancel` ends one.\n");
+                return NULL;
+            }
+            m->base = g_strdup(id);
+            return g_strdup(node);
         }
     }
     if (name) {
+        m->base = g_strdup(name);
         return g_strdup(name);
     }
     error_setg(errp, qlist_size(list) ? "The server has %zu exports" : "The server has no export", qlist_size(list));
@@ -40,7 +51,30 @@ static char *find_node(Mirror *m, const char *name, Error **errp)
     return NULL;
 }
 
-static int node_size(Mirror *m, Error **errp)
+static bool has_node(QDict *list, const char *name)
+{
+    for (size_t i = 0; i < qlist_size(list); i++) {
+        if (!g_strcmp0(qdict_get_try_str(qlist_get(list, i), "node-name"), name)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* The first free one of NAME-1, NAME-2 ... */
+static char *free_node_name(QDict *list, const char *base)
+{
+    for (int i = 1;; i++) {
+        g_autofree char *name = g_strdup_printf("%.24s-%d", base, i);
+
+        if (!has_node(list, name)) {
+            return g_steal_pointer(&name);
+        }
+    }
+}
+
+/* The size of the source, and a name for the target's node. */
+static int look_at_nodes(Mirror *m, Error **errp)
 {
     g_autoptr(QDict) list = client_call(m->c, "query-named-block-nodes", NULL, errp);
 
@@ -49,6 +83,7 @@ static int node_size(Mirror *m, Error **errp)
 
         if (image && !g_strcmp0(qdict_get_try_str(n, "node-name"), m->node)) {
             m->size = qdict_get_try_int(image, "virtual-size", 0);
+            m->target_node = free_node_name(list, m->base);
             return 0;
         }
     }
@@ -89,26 +124,50 @@ static int create_one(Mirror *m, QDict *options, Error **errp)
     return end == FOLLOW_COMPLETED ? 0 : -EIO;
 }
 
+/* Whether the target is as the options say: there or not. */
+static int check_target(Mirror *m, bool *there, Error **errp)
+{
+    bool existing = cli_has(m->args, "existing");
+    struct stat st;
+
+    *there = stat(m->target, &st) == 0;
+    if (existing && !*there) {
+        error_setg(errp, "'%s' does not exist", m->target);
+        return -ENOENT;
+    }
+    if (!existing && *there && !S_ISBLK(st.st_mode) && !cli_has(m->args, "force")) {
+        error_setg(errp, "'%s' exists", m->target);
+        error_append_hint(errp, "--force replaces it; --existing mirrors into it as it is.\n");
+        return -EEXIST;
+    }
+    return 0;
+}
+
 static int create_target(Mirror *m, Error **errp)
 {
     OpsCreate c = { .filename = m->target, .format = m->format, .size = m->size };
     g_autoptr(QDict) file = NULL, image = NULL;
-    struct stat st;
+    bool there;
+    Error *err = NULL;
 
-    if (stat(m->target, &st) == 0 && !S_ISBLK(st.st_mode)) {
-        if (!cli_has(m->args, "force")) {
-            error_setg(errp, "'%s' exists", m->target);
-            error_append_hint(errp, "--force replaces it; --existing mirrors into it as it is.\n");
-            return -EEXIST;
-        }
-    } else if (errno == ENOENT) {
-        m->made = true;
+    if (check_target(m, &there, errp) < 0) {
+        return -EEXIST;
     }
-    if (ops_create_options(&c, m->target, &file, &image, errp) < 0 ||
-        (file && create_one(m, file, errp) < 0) || (image && create_one(m, image, errp) < 0)) {
+    if (cli_has(m->args, "existing")) {
+        return 0;
+    }
+    if (ops_create_options(&c, m->target, &file, &image, errp) < 0) {
+        return -EINVAL;
+    }
+    if (file && create_one(m, file, &err) < 0) {
+        if (!strstr(error_get_pretty(err), m->target)) {
+            error_prepend(&err, "Could not %s '%s': ", there ? "replace" : "create", m->target);
+        }
+        error_propagate(errp, err);
         return -EIO;
     }
-    return 0;
+    m->made = !there;
+    return image && create_one(m, image, errp) < 0 ? -EIO : 0;
 }
 
 static int add_target(Mirror *m, Error **errp)
@@ -155,26 +214,57 @@ static void del_node(Mirror *m, const char *node)
     error_free(err);
 }
 
+/* Leave nothing of what was begun. */
+static void take_back(Mirror *m)
+{
+    if (m->added) {
+        del_node(m, m->target_node);
+    }
+    if (m->made) {
+        unlink(m->target);
+    }
+}
+
+/* The job has failed or was cancelled, if it is not there any more: then its target is of no use. */
+static void clean_after_failure(Mirror *m)
+{
+    g_autoptr(QDict) jobs = client_call(m->c, "query-jobs", NULL, NULL);
+
+    for (size_t i = 0; jobs && i < qlist_size(jobs); i++) {
+        if (!g_strcmp0(qdict_get_try_str(qlist_get(jobs, i), "id"), m->job)) {
+            return;
+        }
+    }
+    if (jobs) {
+        take_back(m);
+    }
+}
+
 static int finish(Mirror *m, Error **errp)
 {
     bool pivot = cli_has(m->args, "pivot"), stop = cli_has(m->args, "stop");
     QDict *d;
-    FollowEnd end = follow_job(m->c, m->args, m->job, true, errp);
+    Error *err = NULL;
+    FollowEnd end = follow_job(m->c, m->args, m->job, true, &err);
 
-    if (end == FOLLOW_CANCELLED) {
-        error_setg(errp, "Job '%s' was cancelled", m->job);
+    if (end == FOLLOW_READY && (pivot || stop)) {
+        d = qdict_new();
+        qdict_put_str(d, "device", m->job);
+        end = client_do(m->c, pivot ? "block-job-complete" : "block-job-cancel", d, &err) < 0
+              ? FOLLOW_FAILED : follow_job(m->c, m->args, m->job, false, &err);
     }
-    if (end != FOLLOW_READY) {
+    if (end == FOLLOW_FAILED || end == FOLLOW_CANCELLED) {
+        if (end == FOLLOW_CANCELLED) {
+            error_setg(&err, "Job '%s' was cancelled", m->job);
+        } else {
+            error_prepend(&err, "Job '%s' failed: ", m->job);
+        }
+        error_propagate(errp, err);
+        clean_after_failure(m);
         return -EIO;
     }
-    if (!pivot && !stop) {
-        return 0;
-    }
-    d = qdict_new();
-    qdict_put_str(d, "device", m->job);
-    if (client_do(m->c, pivot ? "block-job-complete" : "block-job-cancel", d, errp) < 0 ||
-        follow_job(m->c, m->args, m->job, false, errp) == FOLLOW_FAILED) {
-        return -EIO;
+    if (end == FOLLOW_READY || (!pivot && !stop)) {
+        return 0;       /* the latter: somebody else has ended it well */
     }
     if (stop) {
         del_node(m, m->target_node);
@@ -204,10 +294,38 @@ static void say(Mirror *m)
                !strcmp(state, "stopped") ? "the target is a copy" :
                detached ? "started" : "both agree, and are kept so");
         if (!strcmp(state, "ready")) {
-            printf("`liveblk job complete %s` goes on with the target, `liveblk job cancel --soft %s` leaves it as a copy\n",
-                   m->job, m->job);
+            printf("`liveblk job complete %s` goes on with the target, `liveblk job cancel --soft %s` leaves it as a "
+                   "copy.\nAfterwards `liveblk qmp blockdev-del node-name=%s` (or %s) closes what is not used any more.\n",
+                   m->job, m->job, m->node, m->target_node);
         }
     }
+}
+
+/* What would be done; refused where the deed would be. 1 or -errno. */
+static int say_plan(Mirror *m, Error **errp)
+{
+    bool existing = cli_has(m->args, "existing");
+    bool there;
+
+    if (check_target(m, &there, errp) < 0) {
+        return -EEXIST;
+    }
+    if (m->args->json) {
+        QDict *d = qdict_new();
+
+        qdict_put_bool(d, "dry-run", true);
+        qdict_put_str(d, "job", m->job);
+        qdict_put_str(d, "node", m->node);
+        qdict_put_str(d, "target", m->target);
+        qdict_put_str(d, "format", m->format);
+        qdict_put_int(d, "virtual-size", m->size);
+        qdict_put_bool(d, "replaces", there && !existing);
+        cli_print_json(d);
+    } else {
+        printf("would %s %s (%s, %" PRId64 " bytes) and mirror node '%s' to it as job '%s'\n",
+               existing ? "open" : there ? "replace" : "make", m->target, m->format, m->size, m->node, m->job);
+    }
+    return 1;
 }
 
 static int mirror(Mirror *m, Error **errp)
@@ -215,27 +333,28 @@ static int mirror(Mirror *m, Error **errp)
     const char *node = cli_get(m->args, "node"), *job = cli_get(m->args, "job");
 
     m->c = client_open(m->args, errp);
-    if (!m->c || !(m->node = find_node(m, node, errp)) || node_size(m, errp) < 0) {
+    if (!m->c || !(m->node = find_node(m, node, errp)) || look_at_nodes(m, errp) < 0) {
         return -EIO;
     }
-    m->target_node = g_strdup_printf("%.20s-%ld", m->node, (long)(g_get_real_time() / 1000 % 10000000));
-    m->job = job ? g_strdup(job) : g_strdup_printf("mirror-%s", m->node);
+    m->job = job ? g_strdup(job) : g_strdup_printf("mirror-%s", m->base);
     if (cli_has(m->args, "dry-run")) {
-        printf("would %s %s (%s, %" PRId64 " bytes) and mirror node '%s' to it as job '%s'\n",
-               cli_has(m->args, "existing") ? "open" : "make", m->target, m->format, m->size, m->node, m->job);
-        return 1;
+        return say_plan(m, errp);
     }
-    if ((!cli_has(m->args, "existing") && create_target(m, errp) < 0) || add_target(m, errp) < 0 ||
-        start(m, errp) < 0) {
-        if (m->added) {
-            del_node(m, m->target_node);
-        }
-        if (m->made) {
-            unlink(m->target);
-        }
-        return -EIO;
+    sigset_t signals, before;
+
+    /* Not half way: either nothing is left, or the job runs. */
+    sigemptyset(&signals);
+    sigaddset(&signals, SIGINT);
+    sigaddset(&signals, SIGTERM);
+    sigaddset(&signals, SIGHUP);
+    sigprocmask(SIG_BLOCK, &signals, &before);
+    int ret = create_target(m, errp) < 0 || add_target(m, errp) < 0 || start(m, errp) < 0 ? -EIO : 0;
+
+    if (ret < 0) {
+        take_back(m);
     }
-    return cli_has(m->args, "detach") ? 0 : finish(m, errp);
+    sigprocmask(SIG_SETMASK, &before, NULL);
+    return ret < 0 || cli_has(m->args, "detach") ? ret : finish(m, errp);
 }
 
 int cli_mirror(CliArgs *a)
@@ -260,6 +379,7 @@ int cli_mirror(CliArgs *a)
     }
     client_close(m.c);
     g_free(m.node);
+    g_free(m.base);
     g_free(m.target);
     g_free(m.target_node);
     g_free(m.job);

@@ -7,6 +7,7 @@
  */
 #include "cli/cli.h"
 #include "cli/client.h"
+#include "base/str.h"
 #include "config.h"
 #include "block/qapi-visit.h"
 #include <poll.h>
@@ -22,6 +23,18 @@ static const QapiCommand *known_command(const char *name)
         }
     }
     return NULL;
+}
+
+/* The command that @name is a misspelling of; NULL: none. */
+static const char *nearest_command(const char *name)
+{
+    g_autoptr(GPtrArray) names = g_ptr_array_new();
+
+    for (const QapiCommand *k = qapi_commands; k->name; k++) {
+        g_ptr_array_add(names, (void *)k->name);
+    }
+    g_ptr_array_add(names, NULL);
+    return str_closest(name, (const char *const *)names->pdata);
 }
 
 /* Strings that look like something else become it; in place, one level. */
@@ -125,8 +138,14 @@ static int send_words(Client *c, char **words, Error **errp)
             return -1;
         }
     }
-    value = client_call(c, command, args, errp);
+    Error *err = NULL;
+
+    value = client_call(c, command, args, &err);
     if (!value) {
+        if (strstr(error_get_pretty(err), "has not been found") && nearest_command(command)) {
+            error_append_hint(&err, "Did you mean %s?\n", nearest_command(command));
+        }
+        error_propagate(errp, err);
         return -1;
     }
     cli_print_json(value);
@@ -138,6 +157,7 @@ static int send_words(Client *c, char **words, Error **errp)
 typedef struct Shell {
     Client *c;
     bool tty, end;
+    bool editing;               /* a line that is being edited is on the screen */
     int failed;
     GPtrArray *commands;        /* names, sorted; NULL at the end */
 } Shell;
@@ -148,13 +168,20 @@ static void show_events(int wait_ms)
 {
     QDict *e;
     Error *err = NULL;
+    bool shown = false;
 
     while ((e = client_event(shell.c, wait_ms, &err))) {
         g_autofree char *text = json_to_str(e, false);
 
-        printf("%s\n", text);
+        printf("%s%s\n", shell.editing && !shown ? "\r\033[K" : "", text);
+        shown = true;
         qdict_unref(e);
     }
+#ifdef CONFIG_LIBEDIT
+    if (shown && shell.editing && !shell.end && !err) {
+        rl_forced_update_display();
+    }
+#endif
     if (err) {
         if (!shell.end) {
             error_report_err(err);
@@ -327,7 +354,9 @@ static int run_shell(Client *c)
             break;
         }
         if (p[1].revents) {
+            shell.editing = shell.tty;
             show_events(0);
+            shell.editing = false;
         }
         if (!shell.end && p[0].revents) {
             input_ready(pending);

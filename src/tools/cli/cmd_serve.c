@@ -154,11 +154,10 @@ static int choose_sockets(Serve *s, Error **errp)
     if (listen) {
         const char *colon = strrchr(listen, ':');
 
-        if (!colon || !colon[1]) {
-            error_setg(errp, "--listen: '%s' is not HOST:PORT", listen);
-            return -EINVAL;
-        }
-        s->host = g_strndup(listen, colon - listen);
+        /* [::1]:10809 */
+        bool bracket = *listen == '[' && colon > listen + 1 && colon[-1] == ']';
+
+        s->host = bracket ? g_strndup(listen + 1, colon - listen - 2) : g_strndup(listen, colon - listen);
         s->port = g_strdup(colon + 1);
     }
     if (!s->control || (!listen && !s->nbd_path)) {
@@ -199,7 +198,7 @@ static char *uri_of(Serve *s, const char *name)
     g_autofree char *path = s->nbd_path ? g_uri_escape_string(s->nbd_path, "/", false) : NULL;
 
     return path ? g_strdup_printf("nbd+unix:///%s?socket=%s", name, path)
-                : g_strdup_printf("nbd://%s:%s/%s", s->host, s->port, name);
+                : g_strdup_printf(strchr(s->host, ':') ? "nbd://[%s]:%s/%s" : "nbd://%s:%s/%s", s->host, s->port, name);
 }
 
 static void say(Serve *s)
@@ -245,6 +244,12 @@ int cli_serve(CliArgs *a)
     }
     if (cli_get(a, "listen") && cli_get(a, "socket")) {
         return cli_usage("--listen and --socket are two ways of one thing");
+    }
+    const char *colon = cli_get(a, "listen") ? strrchr(cli_get(a, "listen"), ':') : ":1";
+
+    if (!colon || !g_ascii_isdigit(colon[1]) || strspn(colon + 1, "0123456789") != strlen(colon + 1) ||
+        g_ascii_strtoull(colon + 1, NULL, 10) - 1 > 65534) {
+        return cli_usage("--listen: '%s' is not HOST:PORT", cli_get(a, "listen"));
     }
     if (choose_sockets(&s, &err) < 0) {
         return cli_fail(err);

@@ -42,10 +42,10 @@ static QDict *job_entry(Client *c, const char *id, Error **errp)
     return NULL;
 }
 
-static FollowEnd ended(const char *id, const Seen *seen, Error **errp)
+static FollowEnd ended(const Seen *seen, Error **errp)
 {
     if (seen->error) {
-        error_setg(errp, "Job '%s' failed: %s", id, seen->error);
+        error_setg(errp, "%s", seen->error);
         return FOLLOW_FAILED;
     }
     return seen->cancelled ? FOLLOW_CANCELLED : FOLLOW_COMPLETED;
@@ -86,7 +86,7 @@ FollowEnd follow_job(Client *c, const CliArgs *a, const char *id, bool until_rea
                 g_free(seen.error);
                 seen.error = g_strdup(qdict_get_try_str(job, "error"));
             }
-            end = ended(id, &seen, &err);
+            end = ended(&seen, &err);
             break;
         }
         cli_progress_show(p, qdict_get_try_int(job, "current-progress", 0), qdict_get_try_int(job, "total-progress", 0),

@@ -6,7 +6,7 @@
 #include "cli/client.h"
 
 typedef enum FollowEnd {
-    FOLLOW_FAILED,      /* *errp says why: the job's error, or the connection */
+    FOLLOW_FAILED,      /* *errp says why: the job's error, bare, or the connection's */
     FOLLOW_READY,
     FOLLOW_CANCELLED,
     FOLLOW_COMPLETED,

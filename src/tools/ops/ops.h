@@ -49,6 +49,10 @@ void ops_temp_abort(OpsTemp *t);
 /* Remove what is there half made: for handlers of signals that end the program. */
 void ops_temp_on_signal(void);
 
+/* An existing file that is to be replaced is not in use by another program, nor read-only; 0 where
+ * there is none. */
+int coroutine_fn ops_check_unused(const char *filename, Error **errp);
+
 /* "raw" for *.img, *.raw, *.iso and devices, else "qcow2". */
 const char *ops_format_for(const char *filename);
 /* Make it. On failure nothing is left behind; an existing file is as it was, but for errors while

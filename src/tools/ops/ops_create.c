@@ -43,10 +43,12 @@ static char *volatile temp_now;         /* read by a signal's handler */
 
 const char *ops_temp_begin(OpsTemp *t, const char *final, bool force, Error **errp)
 {
-    g_autofree char *dir = g_path_get_dirname(final), *base = g_path_get_basename(final);
+    /* What a link leads to is replaced, not the link. */
+    g_autofree char *real = g_file_test(final, G_FILE_TEST_IS_SYMLINK) ? realpath(final, NULL) : NULL;
+    g_autofree char *dir = g_path_get_dirname(real ? real : final), *base = g_path_get_basename(real ? real : final);
     struct stat st;
 
-    *t = (OpsTemp) { .final = g_strdup(final), .force = force };
+    *t = (OpsTemp) { .final = g_strdup(real ? real : final), .force = force };
     if (stat(final, &st) == 0) {
         if (S_ISDIR(st.st_mode)) {
             error_setg(errp, "'%s' is a directory", final);
@@ -61,6 +63,10 @@ const char *ops_temp_begin(OpsTemp *t, const char *final, bool force, Error **er
             error_append_hint(errp, "--force replaces it.\n");
             goto fail;
         }
+    }
+    if (access(dir, W_OK | X_OK) < 0) {
+        error_setg_errno(errp, errno, "Could not create '%s'", final);
+        goto fail;
     }
     t->name = g_strdup_printf("%s/.%s.%ld.part", dir, base, (long)getpid());
     temp_now = t->name;
@@ -188,6 +194,23 @@ static int coroutine_fn create_one(QDict *options, Error **errp)
 
 /* ---- making ---- */
 
+int coroutine_fn ops_check_unused(const char *filename, Error **errp)
+{
+    struct stat st;
+
+    if (stat(filename, &st) < 0 || !S_ISREG(st.st_mode)) {
+        return 0;       /* another check's business */
+    }
+    OpsSource src = { .name = filename, .format = "raw", .writable = true };
+    BlockBackend *blk = ops_open(&src, errp);
+
+    if (!blk) {
+        return -EBUSY;
+    }
+    blk_unref(blk);
+    return 0;
+}
+
 static int coroutine_fn backing_size(OpsCreate *c, Error **errp)
 {
     g_autofree char *path = ops_backing_path(c->filename, c->backing);
@@ -241,6 +264,9 @@ int coroutine_fn ops_create(const OpsCreate *given, Error **errp)
     if (c.size < 0) {
         error_setg(errp, "The size of '%s' is not given", c.filename);
         return -EINVAL;
+    }
+    if ((ret = ops_check_unused(c.filename, errp)) < 0) {
+        return ret;
     }
     const char *name = ops_temp_begin(&temp, c.filename, c.force, errp);
 
