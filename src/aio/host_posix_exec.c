@@ -111,7 +111,8 @@ static int64_t do_status(HostRequest *req)
     if (data < 0 && errno == ENXIO) {           /* no more data */
         end = sys(lseek(fd, 0, SEEK_END));
         req->status.data = false;
-        req->status.bytes = MAX(end - req->offset, 0);
+        /* What is behind the end reads as zeroes: the last sector of a file of odd length. */
+        req->status.bytes = MAX(end - req->offset, req->bytes);
         return MIN(end, 0);
     }
     end = data < 0 ? -1 : lseek(fd, req->offset, SEEK_HOLE);
