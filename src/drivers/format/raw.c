@@ -86,10 +86,11 @@ static int coroutine_fn raw_co_open(BlockDriverState *bs, const BlockdevOptions 
     bs->supported_write_flags = bs->file->bs->supported_write_flags;
     bs->supported_zero_flags = bs->file->bs->supported_zero_flags;
     if (bs->probed && (flags & BDRV_O_RDWR)) {
-        warn_report("Image format was not specified for '%s' and probing guessed raw.\n"
+        /* In the words, and without the program's name, that people search their logs for. */
+        fprintf(stderr, "WARNING: Image format was not specified for '%s' and probing guessed raw.\n"
                     "         Automatically detecting the format is dangerous for raw images, "
                     "write operations on block 0 will be restricted.\n"
-                    "         Specify the 'raw' format explicitly to remove the restrictions.",
+                    "         Specify the 'raw' format explicitly to remove the restrictions.\n",
                     bs->file->bs->filename);
     }
     return raw_co_read_window(bs, o, s, errp);

@@ -65,6 +65,8 @@ int coroutine_fn ops_create_plain(const OpsCreate *c, Error **errp);
  * device, which exists), and for the format (*image NULL: raw, nothing to do). New references. Any
  * context; c->size is known. */
 int ops_create_options(const OpsCreate *c, const char *filename, QDict **file, QDict **image, Error **errp);
+/* One blockdev-create, with values as key=value options have them. */
+int coroutine_fn ops_create_one(QDict *options, Error **errp);
 /* The file an image opened at @filename with backing file @backing finds it at. */
 char *ops_backing_path(const char *filename, const char *backing);
 
@@ -81,7 +83,33 @@ typedef struct OpsExtent {
  * returned. */
 int coroutine_fn ops_map(BlockBackend *blk, int (*fn)(const OpsExtent *e, void *opaque), void *opaque, Error **errp);
 
+/* The same for @bytes from @start on; no more than there is. */
+int coroutine_fn ops_map_range(BlockBackend *blk, int64_t start, int64_t bytes,
+                               int (*fn)(const OpsExtent *e, void *opaque), void *opaque, Error **errp);
+
+/* ---- telling ---- */
+/* What is known of @bs and of the nodes below, backing images apart. The caller frees. */
+BlockGraphInfo *coroutine_fn ops_graph_info(BlockDriverState *bs);
+
+/* Can bitmaps be stored in images as this one? */
+bool ops_stores_bitmaps(BlockDriverState *bs);
+
+/* The size of a file that holds an image. */
+typedef struct OpsMeasure {
+    bool qcow2;                 /* else raw */
+    uint64_t size;              /* that the guest sees, bytes */
+    BlockBackend *source;       /* what is to be copied; NULL: nothing */
+    uint64_t cluster_size;
+    unsigned refcount_bits;
+    bool extended_l2, allocate_all;
+    uint64_t required, fully_allocated;         /* out, bytes */
+} OpsMeasure;
+int coroutine_fn ops_measure(OpsMeasure *m, Error **errp);
+
 /* ---- copying and comparing ---- */
+/* Copy bytes as they are, one after the other. The target may lie beyond its end, where it can grow. */
+int coroutine_fn ops_copy_plain(BlockBackend *source, int64_t source_offset, BlockBackend *target, int64_t target_offset,
+                                int64_t bytes, Error **errp);
 typedef struct OpsProgress {
     int64_t done, total;        /* bytes of the disk; written in the main thread */
 } OpsProgress;

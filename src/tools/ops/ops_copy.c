@@ -184,7 +184,8 @@ static void compare_differ(Pool *p, int64_t at, const char *why)
 
 typedef struct Side {
     int64_t end;                /* of the known extent */
-    bool zero, allocated;
+    bool zero;
+    int kind;                   /* status bits that have to be the same in strict mode */
 } Side;
 
 static int coroutine_fn side_look(Pool *p, BlockBackend *blk, int64_t length, Side *s)
@@ -193,7 +194,7 @@ static int coroutine_fn side_look(Pool *p, BlockBackend *blk, int64_t length, Si
     int ret;
 
     if (p->at >= length) {
-        *s = (Side) { p->end, true, false };
+        *s = (Side) { p->end, true, BDRV_BLOCK_ZERO };
         return 0;
     }
     ret = blk_co_block_status_above(blk, NULL, p->at, length - p->at, &n, NULL, NULL);
@@ -201,7 +202,8 @@ static int coroutine_fn side_look(Pool *p, BlockBackend *blk, int64_t length, Si
         pool_fail(p, ret, "Reading the allocation", p->at);
         return ret;
     }
-    *s = (Side) { p->at + n, ret & BDRV_BLOCK_ZERO, ret & BDRV_BLOCK_ALLOCATED };
+    *s = (Side) { p->at + n, ret & BDRV_BLOCK_ZERO, ret & (BDRV_BLOCK_DATA | BDRV_BLOCK_ZERO | BDRV_BLOCK_ALLOCATED |
+                                                           BDRV_BLOCK_COMPRESSED) };
     return 0;
 }
 
@@ -231,7 +233,7 @@ static bool coroutine_fn compare_next(ComparePool *cp, Piece *piece)
         }
         int64_t both = MIN(cp->a.end, cp->b.end);
 
-        if (c->strict && cp->a.allocated != cp->b.allocated) {
+        if (c->strict && cp->a.kind != cp->b.kind) {
             compare_differ(p, p->at, "allocation");
             break;
         }

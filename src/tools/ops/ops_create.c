@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* ops_create.c: make an image: first whole under another name, then in its place. */
 #include "ops/ops.h"
+#include "graph/filename.h"
 #include "qapi-commands.h"
 #include <fcntl.h>
 #include <signal.h>
@@ -29,12 +30,7 @@ const char *ops_format_for(const char *filename)
 
 char *ops_backing_path(const char *filename, const char *backing)
 {
-    if (g_path_is_absolute(backing) || strchr(backing, ':')) {
-        return g_strdup(backing);
-    }
-    g_autofree char *dir = g_path_get_dirname(filename);
-
-    return g_build_filename(dir, backing, NULL);
+    return path_combine(filename, backing);
 }
 
 /* ---- the temporary file ---- */
@@ -173,7 +169,7 @@ int ops_create_options(const OpsCreate *c, const char *filename, QDict **file, Q
     return 0;
 }
 
-static int coroutine_fn create_one(QDict *options, Error **errp)
+int coroutine_fn ops_create_one(QDict *options, Error **errp)
 {
     BlockdevCreateOptions *opts = qapi_from_json(&qapi_type_BlockdevCreateOptions, options, true, errp);
     int ret = -EINVAL;
@@ -234,10 +230,10 @@ static int coroutine_fn create_as(const OpsCreate *c, const char *name, Error **
     int ret = ops_create_options(c, name, &file, &image, errp);
 
     if (ret == 0 && file) {
-        ret = create_one(file, errp);
+        ret = ops_create_one(file, errp);
     }
     if (ret == 0 && image) {
-        ret = create_one(image, errp);
+        ret = ops_create_one(image, errp);
     }
     return ret;
 }

@@ -50,15 +50,19 @@ static bool extents_join(const OpsExtent *a, const OpsExtent *b)
            (a->offset < 0 ? b->offset < 0 : b->offset == a->offset + a->length);
 }
 
-int coroutine_fn ops_map(BlockBackend *blk, int (*fn)(const OpsExtent *e, void *opaque), void *opaque, Error **errp)
+int coroutine_fn ops_map_range(BlockBackend *blk, int64_t start, int64_t bytes,
+                               int (*fn)(const OpsExtent *e, void *opaque), void *opaque, Error **errp)
 {
-    int64_t length = blk_co_getlength(blk), at = 0;
+    int64_t length = blk_co_getlength(blk), at = start;
     OpsExtent run = { .length = 0 }, e;
     int ret = 0;
 
     if (length < 0) {
         error_setg_errno(errp, -length, "Could not get the size of the image");
         return length;
+    }
+    if (start < length) {
+        length = start + MIN(bytes, length - start);
     }
     while (at < length && ret == 0) {
         ret = extent_at(blk, at, length - at, &e, errp);
@@ -76,4 +80,9 @@ int coroutine_fn ops_map(BlockBackend *blk, int (*fn)(const OpsExtent *e, void *
         run = e;
     }
     return ret == 0 && run.length ? fn(&run, opaque) : ret;
+}
+
+int coroutine_fn ops_map(BlockBackend *blk, int (*fn)(const OpsExtent *e, void *opaque), void *opaque, Error **errp)
+{
+    return ops_map_range(blk, 0, INT64_MAX, fn, opaque, errp);
 }

@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: MIT */
+/* img.c: qemu-img: its commands, and what stands before them. */
+#include "compat/compat.h"
+#include "base/trace.h"
+#include <getopt.h>
+
+static const CompatCommand commands[] = {
+    { "compare", "Tell whether two images show the same contents.",
+      "[--image-opts | [-f FMT] [-F FMT]] [-s] [-p] [-q] [-U] [-T CACHE] FILENAME1 FILENAME2",
+      img_compare_options, img_compare },
+    { "create", "Make a new image.",
+      "[-f FMT] [-o OPTIONS] [-b BACKING [-F BACKING_FMT]] [-u] [-q] FILENAME [SIZE[bkKMGTPE]]",
+      img_create_options, img_create },
+    { "dd", "Copy a part of an image.",
+      "[-f FMT | --image-opts] [-O FMT] [-U] [bs=SIZE] [count=BLOCKS] [skip=BLOCKS] if=INPUT of=OUTPUT",
+      img_dd_options, img_dd },
+    { "info", "Tell what is known of an image.",
+      "[-f FMT | --image-opts] [-b] [-U] [--output human|json] FILENAME",
+      img_info_options, img_info },
+    { "map", "Show where the data of an image lies.",
+      "[-f FMT | --image-opts] [--start-offset N] [--max-length N] [--output human|json] [-U] FILENAME",
+      img_map_options, img_map },
+    { "measure", "Compute how large the file of a new image would be.",
+      "[-f FMT | --image-opts] [-O FMT] [-o OPTIONS] [--output human|json] (--size SIZE | FILENAME)",
+      img_measure_options, img_measure },
+    { "resize", "Change the size of an image.",
+      "[-f FMT | --image-opts] [--preallocation MODE] [--shrink] [-q] FILENAME [+-]SIZE[bkKMGTPE]",
+      img_resize_options, img_resize },
+};
+
+static void print_help(void)
+{
+    g_autofree char *list = compat_formats();
+
+    printf("%s " LIVEBLK_VERSION " (liveblk)\n"
+           "Usage: %s [-h] [-V] [-T PATTERN] COMMAND [OPTIONS]\n\nCommands (qemu-img COMMAND --help tells more):\n",
+           g_get_prgname(), g_get_prgname());
+    for (size_t i = 0; i < G_N_ELEMENTS(commands); i++) {
+        printf("  %s - %s\n", commands[i].name, commands[i].summary);
+    }
+    printf("\nSupported image formats:\n%s\n", list);
+}
+
+int img_main(int argc, char **argv)
+{
+    static const struct option longs[] = {
+        { "help", no_argument, NULL, 'h' }, { "version", no_argument, NULL, 'V' },
+        { "trace", required_argument, NULL, 'T' }, { NULL },
+    };
+    int c;
+
+    while ((c = getopt_long(argc, argv, "+hVT:", longs, NULL)) != -1) {
+        switch (c) {
+        case 'h':
+            print_help();
+            return EXIT_SUCCESS;
+        case 'V':
+            printf("%s version " LIVEBLK_VERSION " (liveblk)\nCopyright (c) 2026 The liveblk authors\n", g_get_prgname());
+            return EXIT_SUCCESS;
+        case 'T':
+            trace_enable(optarg);
+            break;
+        default:
+            fprintf(stderr, "Try '%s --help' for more info\n", argv[0]);
+            return EXIT_FAILURE;
+        }
+    }
+    if (optind >= argc) {
+        return compat_usage(NULL, "Not enough arguments");
+    }
+    const char *name = argv[optind];
+
+    for (size_t i = 0; i < G_N_ELEMENTS(commands); i++) {
+        if (!strcmp(commands[i].name, name)) {
+            argv += optind;
+            argc -= optind;
+            argv[0] = g_strdup_printf("%s %s", compat_program, name);
+            optind = 0;
+            int ret = commands[i].run(argc, argv, &commands[i]);
+
+            compat_engine_stop();
+            return fflush(stdout) || ferror(stdout) ? EXIT_FAILURE : ret;
+        }
+    }
+    return compat_usage(NULL, "Command not found: %s", name);
+}

@@ -1,0 +1,263 @@
+/* SPDX-License-Identifier: MIT */
+/* img_info.c: qemu-img info. */
+#include "compat/compat.h"
+#include <getopt.h>
+#include "base/size.h"
+#include <time.h>
+
+enum { OPT_OBJECT = 256, OPT_OUTPUT, OPT_IMAGE_OPTS };
+
+const CompatOption img_info_options[] = {
+    { 'f', "format", "FMT", "format of the image (probed)" },
+    { OPT_IMAGE_OPTS, "image-opts", NULL, "FILENAME is options, not a name" },
+    { 'b', "backing-chain", NULL, "tell of the backing images too" },
+    { 'U', "force-share", NULL, "open it though another program writes to it" },
+    { OPT_OBJECT, "object", "OBJECT", "make an object, such as a secret" },
+    { OPT_OUTPUT, "output", "human|json", "form of the answer (human)" },
+    { 0 },
+};
+
+typedef struct InfoCall {
+    CompatOpen open;
+    bool chain, json;
+    GPtrArray *images;          /* BlockGraphInfo, from the top */
+} InfoCall;
+
+/* ---- asking ---- */
+
+static bool seen_before(InfoCall *call, const BlockGraphInfo *info)
+{
+    for (guint i = 0; i < call->images->len; i++) {
+        if (!strcmp(((BlockGraphInfo *)g_ptr_array_index(call->images, i))->filename, info->filename)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Each image of the chain is opened by itself, so that what lies below one that is broken
+ * does not keep the rest from being shown. */
+static int coroutine_fn info_op(void *opaque, Error **errp)
+{
+    InfoCall *call = opaque;
+    g_autofree char *name = g_strdup(call->open.name), *format = g_strdup(call->open.format);
+
+    for (;;) {
+        CompatOpen open = call->open;
+
+        open.name = name;
+        open.format = format;
+        open.image_opts &= call->images->len == 0;
+        BlockBackend *blk = compat_co_open_report(&open);
+
+        if (!blk) {
+            return -EIO;
+        }
+        BlockGraphInfo *info = ops_graph_info(blk_bs(blk));
+
+        blk_unref(blk);
+        if (seen_before(call, info)) {
+            compat_fail("Backing file '%s' creates an infinite loop.", info->filename);
+            qapi_free(&qapi_type_BlockGraphInfo, info);
+            return -ELOOP;
+        }
+        g_ptr_array_add(call->images, info);
+        if (!call->chain || !info->full_backing_filename) {
+            return 0;
+        }
+        g_free(name);
+        g_free(format);
+        name = g_strdup(info->full_backing_filename);
+        format = g_strdup(info->backing_filename_format);
+    }
+}
+
+/* ---- showing ---- */
+
+static void print_specific(const char *key, QDict *v, void *opaque)
+{
+    int indent = GPOINTER_TO_INT(opaque);
+    g_autofree char *label = g_strdelimit(g_strdup(key), "-", ' ');
+
+    if (qdict_type(v) == QTYPE_QDICT) {
+        printf("%*s%s:\n", indent, "", label);
+        qdict_foreach_wire(v, print_specific, GINT_TO_POINTER(indent + 4));
+        return;
+    }
+    if (qdict_type(v) == QTYPE_QLIST) {
+        printf("%*s%s:\n", indent, "", label);
+        for (size_t i = 0; i < qlist_size(v); i++) {
+            QDict *e = qlist_get(v, i);
+            bool nested = qdict_type(e) == QTYPE_QDICT;
+            g_autofree char *text = nested ? NULL : qstring_get(e) ? g_strdup(qstring_get(e)) : json_to_str(e, false);
+
+            printf("%*s[%zu]:%s%s\n", indent + 4, "", i, nested ? "" : " ", nested ? "" : text);
+            if (nested) {
+                qdict_foreach_wire(e, print_specific, GINT_TO_POINTER(indent + 8));
+            }
+        }
+        return;
+    }
+    g_autofree char *text = qstring_get(v) ? g_strdup(qstring_get(v)) : json_to_str(v, false);
+
+    printf("%*s%s: %s\n", indent, "", label, text);
+}
+
+static void print_snapshots(const SnapshotInfoList *list, int indent)
+{
+    printf("%*sSnapshot list:\n%*s%-7s %-16s %8s %19s %15s %10s\n", indent, "", indent, "", "ID", "TAG", "VM_SIZE",
+           "DATE", "VM_CLOCK", "ICOUNT");
+    for (; list; list = list->next) {
+        const SnapshotInfo *s = list->value;
+        g_autofree char *size = size_to_str(s->vm_state_size);
+        time_t date = s->date_sec;
+        struct tm tm;
+        char day[32], clock[32];
+        int64_t sec = s->vm_clock_sec;
+
+        localtime_r(&date, &tm);
+        strftime(day, sizeof(day), "%Y-%m-%d %H:%M:%S", &tm);
+        snprintf(clock, sizeof(clock), "%04" PRId64 ":%02d:%02d.%03d", sec / 3600, (int)(sec / 60 % 60),
+                 (int)(sec % 60), (int)(s->vm_clock_nsec / 1000000));
+        printf("%*s%-7s %-16s %8s %19s %15s ", indent, "", s->id, s->name, size, day, clock);
+        if (s->has_icount) {
+            printf("%10" PRId64 "\n", s->icount);
+        } else {
+            printf("%10s\n", "");
+        }
+    }
+}
+
+static void print_size(int indent, const char *what, uint64_t bytes, bool exact)
+{
+    g_autofree char *text = size_to_str(bytes);
+
+    if (exact) {
+        printf("%*s%s: %s (%" PRIu64 " bytes)\n", indent, "", what, text, bytes);
+    } else {
+        printf("%*s%s: %s\n", indent, "", what, text);
+    }
+}
+
+static void print_backing(const BlockGraphInfo *info, int indent)
+{
+    if (!info->backing_filename) {
+        return;
+    }
+    printf("%*sbacking file: %s", indent, "", info->backing_filename);
+    if (!info->full_backing_filename) {
+        printf(" (cannot determine actual path)");
+    } else if (strcmp(info->backing_filename, info->full_backing_filename)) {
+        printf(" (actual path: %s)", info->full_backing_filename);
+    }
+    printf("\n");
+    if (info->backing_filename_format) {
+        printf("%*sbacking file format: %s\n", indent, "", info->backing_filename_format);
+    }
+}
+
+static void print_node(const BlockGraphInfo *info, const char *path)
+{
+    bool protocol = *path;
+    int indent = protocol ? 4 : 0;
+    g_autoptr(QDict) specific = info->format_specific ? qapi_to_json(&qapi_type_ImageInfoSpecific,
+                                                                     info->format_specific) : NULL;
+    QDict *data = specific ? qdict_get_qdict(specific, "data") : NULL;
+
+    printf("%*s%s: %s\n%*s%s: %s\n", indent, "", protocol ? "filename" : "image", info->filename, indent, "",
+           protocol ? "protocol type" : "file format", info->format);
+    print_size(indent, protocol ? "file length" : "virtual size", info->virtual_size, true);
+    if (info->has_actual_size) {
+        print_size(indent, "disk size", info->actual_size, false);
+    } else {
+        printf("%*sdisk size: unavailable\n", indent, "");
+    }
+    if (info->has_encrypted && info->encrypted) {
+        printf("%*sencrypted: yes\n", indent, "");
+    }
+    if (info->has_cluster_size) {
+        printf("%*scluster_size: %" PRId64 "\n", indent, "", (int64_t)info->cluster_size);
+    }
+    if (info->has_dirty_flag && info->dirty_flag) {
+        printf("%*scleanly shut down: no\n", indent, "");
+    }
+    print_backing(info, indent);
+    if (info->snapshots) {
+        print_snapshots(info->snapshots, indent);
+    }
+    if (data && qdict_size(data)) {
+        printf("%*sFormat specific information:\n", indent, "");
+        qdict_foreach_wire(data, print_specific, GINT_TO_POINTER(indent + 4));
+    }
+    for (BlockChildInfoList *c = info->children; c; c = c->next) {
+        g_autofree char *below = g_strdup_printf("%s/%s", path, c->value->name);
+
+        printf("Child node '%s':\n", below);
+        print_node(c->value->info, below);
+    }
+}
+
+static void print_all(const InfoCall *call)
+{
+    if (call->json) {
+        g_autoptr(QDict) list = qlist_new();
+
+        for (guint i = 0; i < call->images->len; i++) {
+            qlist_append(list, qapi_to_json(&qapi_type_BlockGraphInfo, g_ptr_array_index(call->images, i)));
+        }
+        g_autofree char *text = json_to_str(call->chain ? list : qlist_get(list, 0), true);
+
+        printf("%s\n", text);
+        return;
+    }
+    for (guint i = 0; i < call->images->len; i++) {
+        printf("%s", i ? "\n" : "");
+        print_node(g_ptr_array_index(call->images, i), "");
+    }
+}
+
+static void free_info(void *info)
+{
+    qapi_free(&qapi_type_BlockGraphInfo, info);
+}
+
+int img_info(int argc, char **argv, const CompatCommand *cmd)
+{
+    InfoCall call = { .open.no_backing = true };
+    int c;
+
+    while ((c = compat_next_option(argc, argv, cmd)) != -1) {
+        switch (c) {
+        case 'f': call.open.format = optarg; break;
+        case 'b': call.chain = true; break;
+        case 'U': call.open.force_share = true; break;
+        case OPT_IMAGE_OPTS: call.open.image_opts = true; break;
+        case OPT_OUTPUT:
+            if (!compat_output_format(cmd, optarg, &call.json)) {
+                return EXIT_FAILURE;
+            }
+            break;
+        case OPT_OBJECT:
+            if (!compat_object_add(optarg)) {
+                return EXIT_FAILURE;
+            }
+            break;
+        }
+    }
+    if (optind + 1 != argc) {
+        return compat_usage(cmd, "Expecting one image file name");
+    }
+    if (call.open.image_opts && call.open.format) {
+        return compat_fail("--image-opts and --format are mutually exclusive");
+    }
+    call.open.name = argv[optind];
+    call.images = g_ptr_array_new_with_free_func(free_info);
+    compat_engine_start();
+    int ret = ops_run(info_op, &call, NULL);
+
+    if (ret == 0) {
+        print_all(&call);
+    }
+    g_ptr_array_free(call.images, true);
+    return ret < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
+}
