@@ -124,6 +124,8 @@ void cli_help_manual(const CliCommand *c)
 
 /* ---- completion ---- */
 
+#define FORMATS "raw|qcow2"     /* what people want of the drivers */
+
 static void bash_word(const CliOption *o, void *opaque)
 {
     printf("--%s%s ", o->name, o->kind == CLI_FLAG ? "" : "=");
@@ -133,11 +135,21 @@ static void bash_choice(const CliOption *o, void *opaque)
 {
     const CliCommand *c = opaque;
 
-    if (o->kind == CLI_CHOICE) {
-        g_auto(GStrv) words = g_strsplit(o->arg, "|", -1);
+    if (o->kind == CLI_PATH) {
+        printf("        %s:--%s", c->name, o->name);
+        if (o->letter) {
+            printf("|%s:-%c", c->name, o->letter);
+        }
+        printf(") mapfile -t COMPREPLY < <(compgen -f -- \"$cur\"); return ;;\n");
+    } else if (o->kind == CLI_CHOICE || o->kind == CLI_FORMAT) {
+        g_auto(GStrv) words = g_strsplit(o->kind == CLI_FORMAT ? FORMATS : o->arg, "|", -1);
         g_autofree char *list = g_strjoinv(" ", words);
 
-        printf("        %s:--%s) COMPREPLY=($(compgen -W '%s' -- \"$cur\")); return ;;\n", c->name, o->name, list);
+        printf("        %s:--%s", c->name, o->name);
+        if (o->letter) {
+            printf("|%s:-%c", c->name, o->letter);
+        }
+        printf(") COMPREPLY=($(compgen -W '%s' -- \"$cur\")); return ;;\n", list);
     }
 }
 
@@ -169,7 +181,7 @@ static void completion_bash(void)
     for (const CliCommand *c = cli_commands; c->name; c++) {
         printf("%s ", c->name);
     }
-    printf("' -- \"$cur\")) || COMPREPLY=($(compgen -f -- \"$cur\")) ;;\n    esac\n}\n"
+    printf("' -- \"$cur\")) || mapfile -t COMPREPLY < <(compgen -f -- \"$cur\") ;;\n    esac\n}\n"
            "complete -o filenames -F _liveblk liveblk\n");
 }
 
@@ -178,8 +190,8 @@ static void zsh_option(const CliOption *o, void *opaque)
     g_autofree char *help = g_strdelimit(g_strdup(o->help), "'[]:", ' ');
 
     printf("            '--%s%s[%s]", o->name, o->kind == CLI_FLAG ? "" : "=", help);
-    if (o->kind == CLI_CHOICE) {
-        g_auto(GStrv) words = g_strsplit(o->arg, "|", -1);
+    if (o->kind == CLI_CHOICE || o->kind == CLI_FORMAT) {
+        g_auto(GStrv) words = g_strsplit(o->kind == CLI_FORMAT ? FORMATS : o->arg, "|", -1);
         g_autofree char *list = g_strjoinv(" ", words);
 
         printf(":%s:(%s)", o->name, list);
@@ -218,8 +230,8 @@ static void fish_option(const CliOption *o, void *opaque)
     if (o->letter) {
         printf(" -s %c", o->letter);
     }
-    if (o->kind == CLI_CHOICE) {
-        g_auto(GStrv) words = g_strsplit(o->arg, "|", -1);
+    if (o->kind == CLI_CHOICE || o->kind == CLI_FORMAT) {
+        g_auto(GStrv) words = g_strsplit(o->kind == CLI_FORMAT ? FORMATS : o->arg, "|", -1);
         g_autofree char *list = g_strjoinv(" ", words);
 
         printf(" -x -a '%s'", list);

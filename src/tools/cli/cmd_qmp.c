@@ -11,6 +11,7 @@
 #include "config.h"
 #include "block/qapi-visit.h"
 #include <poll.h>
+#include <signal.h>
 #ifdef CONFIG_LIBEDIT
 #include <editline/readline.h>
 #endif
@@ -157,6 +158,7 @@ static int send_words(Client *c, char **words, Error **errp)
 typedef struct Shell {
     Client *c;
     bool tty, end;
+    sigset_t mask;              /* of signals, while it waits */
     bool editing;               /* a line that is being edited is on the screen */
     int failed;
     GPtrArray *commands;        /* names, sorted; NULL at the end */
@@ -268,6 +270,9 @@ static void edited_line(char *line)
     }
     if (shell.end) {
         rl_callback_handler_remove();
+    } else {
+        /* libedit leaves the terminal to what a line does; only this takes it back, and shows the prompt. */
+        rl_callback_handler_install("liveblk> ", edited_line);
     }
 }
 #endif
@@ -276,10 +281,43 @@ static void edit_begin(void)
 {
 #ifdef CONFIG_LIBEDIT
     if (shell.tty) {
+        rl_catch_signals = 0;       /* ours: catch_signals() */
         rl_attempted_completion_function = complete;
         rl_callback_handler_install("liveblk> ", edited_line);
     }
 #endif
+}
+
+static void edit_end(void)
+{
+#ifdef CONFIG_LIBEDIT
+    if (shell.tty && !shell.end) {
+        rl_callback_handler_remove();
+        printf("\n");
+    }
+#endif
+}
+
+static volatile sig_atomic_t shell_signal;
+
+static void on_signal(int sig)
+{
+    shell_signal = sig;
+}
+
+/* On a terminal: signals come while the shell waits, so that it can leave the terminal as it was. */
+static void catch_signals(void)
+{
+    static const int signals[] = { SIGINT, SIGTERM, SIGHUP };
+    struct sigaction sa = { .sa_handler = on_signal };
+    sigset_t set;
+
+    sigemptyset(&set);
+    for (size_t i = 0; shell.tty && i < G_N_ELEMENTS(signals); i++) {
+        sigaddset(&set, signals[i]);
+        sigaction(signals[i], &sa, NULL);
+    }
+    sigprocmask(SIG_BLOCK, &set, &shell.mask);
 }
 
 /* Something to read on standard input. */
@@ -339,6 +377,7 @@ static int run_shell(Client *c)
     Error *err = NULL;
 
     shell = (Shell) { .c = c, .tty = isatty(STDIN_FILENO) };
+    catch_signals();
     if (learn_commands(&err) < 0) {
         g_ptr_array_free(shell.commands, true);
         return cli_fail(err);
@@ -350,7 +389,11 @@ static int run_shell(Client *c)
     while (!shell.end) {
         struct pollfd p[2] = { { .fd = STDIN_FILENO, .events = POLLIN }, { .fd = client_fd(c), .events = POLLIN } };
 
-        if (poll(p, 2, -1) < 0 && errno != EINTR) {
+        if (ppoll(p, 2, NULL, &shell.mask) < 0) {
+            if (!shell_signal) {
+                continue;       /* another one: a window's size */
+            }
+            shell.failed = 128 + shell_signal;      /* as other shells tell it */
             break;
         }
         if (p[1].revents) {
@@ -362,6 +405,7 @@ static int run_shell(Client *c)
             input_ready(pending);
         }
     }
+    edit_end();
     g_ptr_array_free(shell.commands, true);
     return shell.failed;
 }

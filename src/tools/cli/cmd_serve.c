@@ -149,8 +149,11 @@ static int choose_sockets(Serve *s, Error **errp)
     g_autofree char *name = first ? g_strdup(first) : name_for(s, cli_arg(s->args, 0));
     g_autofree char *dir = NULL;
 
-    s->control = g_strdup(cli_get(s->args, "control"));
-    s->nbd_path = listen ? NULL : g_strdup(cli_get(s->args, "socket"));
+    const char *control = cli_get(s->args, "control"), *socket = listen ? NULL : cli_get(s->args, "socket");
+
+    /* Absolute: the addresses are told to others. */
+    s->control = control ? g_canonicalize_filename(control, NULL) : NULL;
+    s->nbd_path = socket ? g_canonicalize_filename(socket, NULL) : NULL;
     if (listen) {
         const char *colon = strrchr(listen, ':');
 
