@@ -63,6 +63,22 @@ enum {
 };
 
 /* ---- request flags ---- */
+/* What a check found. */
+typedef struct BdrvCheckResult {
+    int64_t corruptions, leaks, check_errors;           /* still there */
+    int64_t corruptions_fixed, leaks_fixed;
+    int64_t image_end_offset;
+    int64_t total_clusters, allocated_clusters, fragmented_clusters, compressed_clusters;
+    /* In: told of each finding, a line without its end; NULL: nobody. */
+    void (*report)(void *opaque, const char *text);
+    void *opaque;
+} BdrvCheckResult;
+
+typedef enum BdrvCheckMode {
+    BDRV_FIX_LEAKS  = 1 << 0,
+    BDRV_FIX_ERRORS = 1 << 1,
+} BdrvCheckMode;
+
 typedef enum BdrvRequestFlags {
     BDRV_REQ_FUA             = 1 << 0,  /* durable before it completes */
     BDRV_REQ_MAY_UNMAP       = 1 << 1,  /* zeroes may be made by giving space back */

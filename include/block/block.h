@@ -159,6 +159,10 @@ LIVEBLK_PUBLIC int coroutine_fn bdrv_co_is_allocated(BlockDriverState *bs, int64
 /* 1 if the range reads as zeroes for certain (by metadata), 0 if not known, or -errno. */
 LIVEBLK_PUBLIC int coroutine_fn bdrv_co_is_zero_fast(BlockDriverState *bs, int64_t offset, int64_t bytes);
 
+/* Check the image of @bs; see BlockDriver.co_check. Drains @bs meanwhile. Main thread. @fix needs a node that
+ * is open for writing, with BDRV_O_CHECK if it is marked corrupt. -ENOTSUP: the format has no check. */
+LIVEBLK_PUBLIC int coroutine_fn bdrv_co_check(BlockDriverState *bs, BdrvCheckResult *res, BdrvCheckMode fix);
+
 /* Memory for I/O, aligned for @bs and its children; free with qemu_vfree. try: NULL on failure. */
 LIVEBLK_PUBLIC void *qemu_blockalign(BlockDriverState *bs, size_t size);
 LIVEBLK_PUBLIC void *qemu_try_blockalign(BlockDriverState *bs, size_t size);

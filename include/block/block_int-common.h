@@ -137,6 +137,10 @@ struct BlockDriver {
     int coroutine_fn (*co_block_status)(BlockDriverState *bs, bool want_zero, int64_t offset,
                                         int64_t bytes, int64_t *pnum, int64_t *map,
                                         BlockDriverState **file);
+    /* Look for errors, and mend what @fix says; *res is zero but for the reporter. The node is
+     * drained; with @fix it is open for writing. 0, also if errors were found; -errno: the check
+     * itself failed. NULL: there is nothing to check. */
+    int coroutine_fn (*co_check)(BlockDriverState *bs, BdrvCheckResult *res, BdrvCheckMode fix);
     /* Copy without passing through memory, from @src, which is always a protocol's node, to
      * @dst of this driver. NULL: filters pass on, else -ENOTSUP. */
     int coroutine_fn (*co_copy_range)(BlockDriverState *src, int64_t src_offset,

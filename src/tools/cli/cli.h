@@ -17,7 +17,7 @@ enum {
     CLI_OK = 0,
     CLI_FAILED = 1,         /* tried, and failed: the message says what and why */
     CLI_USAGE = 2,          /* the command line is wrong; nothing was tried */
-    CLI_DIFFERENT = 3,      /* compare: the images differ */
+    CLI_DIFFERENT = 3,      /* compare: the images differ; check: errors were found */
 };
 
 typedef enum CliKind {
@@ -107,6 +107,7 @@ int cli_info(CliArgs *a);
 int cli_map(CliArgs *a);
 int cli_convert(CliArgs *a);
 int cli_compare(CliArgs *a);
+int cli_check(CliArgs *a);
 int cli_serve(CliArgs *a);
 int cli_mirror(CliArgs *a);
 int cli_jobs(CliArgs *a);

@@ -21,6 +21,7 @@ typedef struct OpsSource {
     bool image_opts;            /* @name is block options */
     bool force_share;
     bool writable;
+    bool check;                 /* to be checked: what is marked corrupt may be written, the backing chain stays closed */
 } OpsSource;
 
 /* Open; the caller unrefs. NULL and *errp. */

@@ -42,17 +42,22 @@ static void table_remove(Qcow2Cache *c, Qcow2Table *t)
     }
 }
 
-void qcow2_cache_destroy(Qcow2Cache *c)
+void qcow2_cache_forget(Qcow2Cache *c)
 {
     Qcow2Table *t;
 
-    if (!c->tables) {
-        return;
-    }
     while ((t = TAILQ_FIRST(&c->lru))) {
         g_assert(!t->pins);
         table_remove(c, t);
     }
+}
+
+void qcow2_cache_destroy(Qcow2Cache *c)
+{
+    if (!c->tables) {
+        return;
+    }
+    qcow2_cache_forget(c);
     g_hash_table_destroy(c->tables);
     c->tables = NULL;
 }

@@ -294,18 +294,12 @@ static int header_encryption(const uint8_t *h, Error **errp)
 /* May it be opened as @flags ask? */
 static int header_writable(Qcow2State *s, int flags, Error **errp)
 {
-    if (!(flags & BDRV_O_RDWR)) {
+    if (!(flags & BDRV_O_RDWR) || (flags & BDRV_O_CHECK)) {
         return 0;
     }
     if (s->incompatible & QCOW2_INCOMPAT_CORRUPT) {
         error_setg(errp, "qcow2: Image is corrupt; cannot be opened read/write");
         return -EACCES;
-    }
-    if (s->incompatible & QCOW2_INCOMPAT_DIRTY) {
-        error_setg(errp, "qcow2: Image was not closed cleanly and its refcounts are not up to date; "
-                   "cannot be opened read/write");
-        error_append_hint(errp, "Repair it with 'qemu-img check -r all', or open it read-only.\n");
-        return -ENOTSUP;
     }
     return 0;
 }

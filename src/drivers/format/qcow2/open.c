@@ -207,6 +207,44 @@ static void state_free(Qcow2State *s)
     pthread_mutex_destroy(&s->lock);
 }
 
+int coroutine_fn qcow2_co_reload(BlockDriverState *bs)
+{
+    Qcow2State *s = bs->opaque;
+    int ret;
+
+    qcow2_lock(s);
+    qcow2_cache_forget(&s->l2);
+    qcow2_cache_forget(&s->rb);
+    g_clear_pointer(&s->l1_table, g_free);
+    g_clear_pointer(&s->reftable, g_free);
+    g_array_set_size(s->freed_runs, 0);
+    s->scan_next = 0;
+    s->scan_again = UINT64_MAX;
+    s->grown_to = 0;
+    qcow2_unlock(s);
+    ret = co_open_tables(bs, NULL);
+    qcow2_lock(s);
+    s->corrupt = ret < 0 || (s->incompatible & QCOW2_INCOMPAT_CORRUPT);
+    qcow2_unlock(s);
+    return ret;
+}
+
+/* With lazy refcounts an image that was not closed has refcounts that are too small. */
+static int coroutine_fn co_replay_refcounts(BlockDriverState *bs, Error **errp)
+{
+    BdrvCheckResult res = { 0 };
+    int ret = qcow2_co_check(bs, &res, BDRV_FIX_ERRORS | BDRV_FIX_LEAKS);
+
+    if (ret >= 0 && (res.check_errors || res.corruptions)) {
+        ret = -EIO;
+    }
+    if (ret < 0) {
+        error_setg_errno(errp, -ret, "Could not repair dirty image");
+        error_append_hint(errp, "`liveblk check --repair all` tells what is wrong; reading works with read-only=on.\n");
+    }
+    return ret;
+}
+
 static int coroutine_fn qcow2_co_open(BlockDriverState *bs, const BlockdevOptions *opts,
                                       int flags, Error **errp)
 {
@@ -234,6 +272,14 @@ static int coroutine_fn qcow2_co_open(BlockDriverState *bs, const BlockdevOption
         return ret;
     }
     s->autoclear_pending = s->autoclear != 0;
+    s->corrupt = s->incompatible & QCOW2_INCOMPAT_CORRUPT;
+    if ((flags & BDRV_O_RDWR) && !(flags & BDRV_O_CHECK) && (s->incompatible & QCOW2_INCOMPAT_DIRTY)) {
+        ret = co_replay_refcounts(bs, errp);
+        if (ret < 0) {
+            state_free(s);
+            return ret;
+        }
+    }
     bs->supported_zero_flags = bs->drv->supported_zero_flags;
     return 0;
 }
@@ -262,9 +308,20 @@ static int coroutine_fn co_write_all(BlockDriverState *bs)
     return ret ? ret : bdrv_co_flush(bs->file->bs);
 }
 
+int coroutine_fn qcow2_co_settle(BlockDriverState *bs)
+{
+    Qcow2State *s = bs->opaque;
+    int ret = s->corrupt ? 0 : co_write_all(bs);
+
+    qcow2_lock(s);
+    qcow2_alloc_close_window(s);
+    qcow2_unlock(s);
+    return ret;
+}
+
 static void coroutine_fn qcow2_co_close(BlockDriverState *bs)
 {
-    if (!bs->read_only) {
+    if (!bs->read_only && !((Qcow2State *)bs->opaque)->corrupt) {
         int ret = co_write_all(bs);
 
         qcow2_co_note_damage(bs);
@@ -378,6 +435,7 @@ const BlockDriver bdrv_qcow2 = {
     .co_pwrite_zeroes = qcow2_co_pwrite_zeroes,
     .co_pdiscard = qcow2_co_pdiscard,
     .co_flush = qcow2_co_flush,
+    .co_check = qcow2_co_check,
     .co_truncate = qcow2_co_truncate,
     .co_getlength = qcow2_co_getlength,
     .co_block_status = qcow2_co_block_status,

@@ -12,6 +12,7 @@
  *   compressed.c    reading compressed clusters
  *   zero_discard.c  zero clusters, discard
  *   grow.c          length, preallocation
+ *   check*.c repair.c  finding and mending errors; see check.h
  *   create.c info.c creating an image; what it says about itself
  *
  * WHAT MUST HOLD ON DISK AT ANY MOMENT (power may fail; of what was written since the last
@@ -307,6 +308,8 @@ uint8_t *qcow2_feature_names(uint32_t *len);
 /* ---- cache.c; all with `lock` held ---- */
 void qcow2_cache_init(Qcow2Cache *c, uint32_t table_bytes, uint64_t limit_bytes);
 void qcow2_cache_destroy(Qcow2Cache *c);
+/* All tables; none is pinned, what is dirty is lost. */
+void qcow2_cache_forget(Qcow2Cache *c);
 /* The table at @offset if it is in memory, unpinned; else NULL. Never suspends. */
 Qcow2Table *qcow2_cache_peek(Qcow2Cache *c, uint64_t offset);
 /* The table at @offset, pinned. May drop `lock` to read it: then *dropped is set, and what
@@ -348,6 +351,15 @@ void qcow2_damaged(BlockDriverState *bs, const char *fmt, ...) G_GNUC_PRINTF(2, 
 void qcow2_found_cut_off(BlockDriverState *bs, uint64_t host);
 /* After a request failed: if damage was found tell it, and put the corrupt bit into the header. */
 void coroutine_fn qcow2_co_note_damage(BlockDriverState *bs);
+
+/* ---- open.c; main thread, no request in flight ---- */
+/* Write all that is in memory, with what waits to be freed, and give up the window. */
+int coroutine_fn qcow2_co_settle(BlockDriverState *bs);
+/* The file was changed: read the tables again. On failure nothing is written any more. */
+int coroutine_fn qcow2_co_reload(BlockDriverState *bs);
+
+/* ---- check.c; the same ---- */
+int coroutine_fn qcow2_co_check(BlockDriverState *bs, BdrvCheckResult *res, BdrvCheckMode fix);
 
 /* ---- alloc.c, refcount.c ---- */
 uint64_t qcow2_refcount_get(const void *block, unsigned order, uint64_t i);

@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: MIT */
+/* check.c: looking for errors in an image. Main thread. */
+#include "io/io_private.h"
+
+int coroutine_fn bdrv_co_check(BlockDriverState *bs, BdrvCheckResult *res, BdrvCheckMode fix)
+{
+    BdrvCheckResult clean = { .report = res->report, .opaque = res->opaque };
+    int ret;
+
+    if (!bs->drv) {
+        return -ENOMEDIUM;
+    }
+    if (!bs->drv->co_check) {
+        return -ENOTSUP;
+    }
+    if (fix && bs->read_only) {
+        return -EROFS;
+    }
+    *res = clean;
+    bdrv_drained_begin(bs);
+    ret = bs->drv->co_check(bs, res, fix);
+    bdrv_drained_end(bs);
+    return ret;
+}
