@@ -20,7 +20,8 @@ $(BUILD)/build.ninja:
 # A live mirror of a real disk, start to end.
 run:
 	@scripts/install-deps run
-	@$(MAKE) --no-print-directory all
+	@$(MAKE) --no-print-directory $(BUILD)/build.ninja
+	@$(NINJA) -C $(BUILD) liveblk liveblkd
 	@scripts/demo $(BUILD)
 
 test:
