@@ -38,6 +38,10 @@ LIVEBLK_PUBLIC BlockDriverState *bdrv_new_open_driver(const BlockDriver *drv, co
 /* For co_open: open and attach the child that @ref describes. */
 LIVEBLK_PUBLIC BdrvChild *coroutine_fn bdrv_co_open_child(BlockDriverState *parent, const BlockdevRef *ref,
                                                           const char *name, BdrvChildRole role, Error **errp);
+/* The same for a file that @bs's header names: a protocol's name, relative to where @bs lies. */
+LIVEBLK_PUBLIC BdrvChild *coroutine_fn bdrv_co_open_child_named(BlockDriverState *parent, const char *filename,
+                                                                const char *name, BdrvChildRole role,
+                                                                Error **errp);
 /* For co_open of formats: the header names this backing file; opened after co_open
  * returned unless options or flags say otherwise. Copies. */
 LIVEBLK_PUBLIC void bdrv_set_backing_hint(BlockDriverState *bs, const char *file, const char *fmt);

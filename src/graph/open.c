@@ -266,14 +266,19 @@ static BlockDriverState *coroutine_fn open_node(const OpenRequest *req, Error **
 /* ---- backing ---- */
 
 /* Directory-relative names are seen from where the image's bytes lie. */
-static char *backing_path(BlockDriverState *bs)
+static char *path_beside(BlockDriverState *bs, const char *name)
 {
     BlockDriverState *storage = bs, *below;
 
     while ((below = bdrv_primary_bs(storage))) {
         storage = below;
     }
-    return path_combine(storage->exact_filename, bs->backing_file);
+    return path_combine(storage->exact_filename, name);
+}
+
+static char *backing_path(BlockDriverState *bs)
+{
+    return path_beside(bs, bs->backing_file);
 }
 
 void graph_set_auto_backing_file(BlockDriverState *bs)
@@ -522,6 +527,23 @@ static QDict *options_of_json(const char *filename, Error **errp)
         return NULL;
     }
     return qdict_crumple(d, errp);
+}
+
+BdrvChild *coroutine_fn bdrv_co_open_child_named(BlockDriverState *parent, const char *filename, const char *name,
+                                                 BdrvChildRole role, Error **errp)
+{
+    g_autofree char *path = path_beside(parent, filename);
+    g_autoptr(QDict) options = g_str_has_prefix(path, "json:") ? options_of_json(path, errp)
+                                                               : options_of_protocol(path, errp);
+    BlockdevRef *ref = options ? qapi_from_json(&qapi_type_BlockdevRef, options, false, errp) : NULL;
+    BdrvChild *c;
+
+    if (!ref) {
+        return NULL;
+    }
+    c = bdrv_co_open_child(parent, ref, name, role, errp);
+    qapi_free(&qapi_type_BlockdevRef, ref);
+    return c;
 }
 
 static bool names_protocol(const QDict *d)

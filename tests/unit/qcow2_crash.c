@@ -26,13 +26,22 @@ typedef struct Disk {
     GByteArray *now;            /* as it reads */
     GByteArray *durable;
     GPtrArray *pending;         /* PendingWrite, not yet durable, in order of completion */
+} Disk;
+
+/* The second is for an external data file. */
+static Disk disks[2];
+
+static struct {
     Prng prng;
     unsigned fail_one_in;       /* 0: never */
     bool quiet;                 /* no failures, no crashes: setting up, or ending */
     void (*after_write)(void);
-} Disk;
+} disk;
 
-static Disk disk;
+static Disk *disk_of(BlockDriverState *bs)
+{
+    return *(Disk **)bs->opaque;
+}
 
 static void bytes_put(GByteArray *a, uint64_t offset, const uint8_t *data, uint64_t bytes)
 {
@@ -64,7 +73,7 @@ static void coroutine_fn disk_co_delay(void)
     }
 }
 
-static int coroutine_fn disk_co_put(uint64_t offset, uint8_t *data, uint64_t bytes)
+static int coroutine_fn disk_co_put(Disk *d, uint64_t offset, uint8_t *data, uint64_t bytes)
 {
     PendingWrite *w = g_new(PendingWrite, 1);
 
@@ -76,8 +85,8 @@ static int coroutine_fn disk_co_put(uint64_t offset, uint8_t *data, uint64_t byt
         bytes = prng_below(&disk.prng, bytes / SECTOR + 1) * SECTOR;
     }
     *w = (PendingWrite) { .offset = offset, .bytes = bytes, .data = data };
-    bytes_put(disk.now, offset, data, bytes);
-    g_ptr_array_add(disk.pending, w);
+    bytes_put(d->now, offset, data, bytes);
+    g_ptr_array_add(d->pending, w);
     if (!disk.quiet && disk.after_write) {
         disk.after_write();
     }
@@ -91,13 +100,13 @@ static int coroutine_fn disk_co_pwritev(BlockDriverState *bs, int64_t offset, in
     uint8_t *data = g_malloc(bytes);
 
     qemu_iovec_to_buf(qiov, qiov_offset, data, bytes);
-    return disk_co_put(offset, data, bytes);
+    return disk_co_put(disk_of(bs), offset, data, bytes);
 }
 
 static int coroutine_fn disk_co_pwrite_zeroes(BlockDriverState *bs, int64_t offset, int64_t bytes,
                                               BdrvRequestFlags flags)
 {
-    return disk_co_put(offset, g_malloc0(bytes), bytes);
+    return disk_co_put(disk_of(bs), offset, g_malloc0(bytes), bytes);
 }
 
 static int coroutine_fn disk_co_pdiscard(BlockDriverState *bs, int64_t offset, int64_t bytes)
@@ -106,21 +115,23 @@ static int coroutine_fn disk_co_pdiscard(BlockDriverState *bs, int64_t offset, i
     uint8_t *data = g_malloc(bytes);
 
     memset(data, 0xdd, bytes);
-    bytes = MIN(bytes, (int64_t)disk.now->len - offset);
+    bytes = MIN(bytes, (int64_t)disk_of(bs)->now->len - offset);
     if (bytes <= 0) {
         g_free(data);
         return 0;
     }
-    return disk_co_put(offset, data, bytes);
+    return disk_co_put(disk_of(bs), offset, data, bytes);
 }
 
 static int coroutine_fn disk_co_preadv(BlockDriverState *bs, int64_t offset, int64_t bytes,
                                        QEMUIOVector *qiov, size_t qiov_offset, BdrvRequestFlags flags)
 {
-    disk_co_delay();
-    int64_t n = CLAMP((int64_t)disk.now->len - offset, 0, bytes);
+    Disk *d = disk_of(bs);
 
-    qemu_iovec_from_buf(qiov, qiov_offset, disk.now->data + offset, n);
+    disk_co_delay();
+    int64_t n = CLAMP((int64_t)d->now->len - offset, 0, bytes);
+
+    qemu_iovec_from_buf(qiov, qiov_offset, d->now->data + offset, n);
     qemu_iovec_memset(qiov, qiov_offset + n, 0, bytes - n);
     disk_co_delay();
     return disk_fails() ? -EIO : 0;
@@ -128,20 +139,21 @@ static int coroutine_fn disk_co_preadv(BlockDriverState *bs, int64_t offset, int
 
 static int coroutine_fn disk_co_flush(BlockDriverState *bs)
 {
-    guint n = disk.pending->len;
+    Disk *d = disk_of(bs);
+    guint n = d->pending->len;
 
     disk_co_delay();
     if (disk_fails()) {
         return -EIO;
     }
-    n = MIN(n, disk.pending->len);
+    n = MIN(n, d->pending->len);
     for (guint i = 0; i < n; i++) {
-        PendingWrite *w = disk.pending->pdata[i];
+        PendingWrite *w = d->pending->pdata[i];
 
-        bytes_put(disk.durable, w->offset, w->data, w->bytes);
+        bytes_put(d->durable, w->offset, w->data, w->bytes);
     }
     if (n) {
-        g_ptr_array_remove_range(disk.pending, 0, n);
+        g_ptr_array_remove_range(d->pending, 0, n);
     }
     disk_co_delay();
     return 0;
@@ -149,18 +161,19 @@ static int coroutine_fn disk_co_flush(BlockDriverState *bs)
 
 static int64_t coroutine_fn disk_co_getlength(BlockDriverState *bs)
 {
-    return disk.now->len;
+    return disk_of(bs)->now->len;
 }
 
 static int coroutine_fn disk_co_truncate(BlockDriverState *bs, int64_t offset, bool exact,
                                          PreallocMode prealloc, BdrvRequestFlags flags, Error **errp)
 {
-    guint old = disk.now->len;
+    Disk *d = disk_of(bs);
+    guint old = d->now->len;
 
     g_assert_cmpint(prealloc, ==, PREALLOC_MODE_OFF);
-    g_byte_array_set_size(disk.now, offset);
-    if (disk.now->len > old) {
-        memset(disk.now->data + old, 0, disk.now->len - old);
+    g_byte_array_set_size(d->now, offset);
+    if (d->now->len > old) {
+        memset(d->now->data + old, 0, d->now->len - old);
     }
     return 0;
 }
@@ -179,6 +192,7 @@ static void disk_refresh_limits(BlockDriverState *bs, BlockLimits *bl)
 static const BlockDriver disk_driver = {
     .format_name = "test-disk",
     .kind = BLOCK_DRIVER_PROTOCOL,
+    .instance_size = sizeof(Disk *),
     .schema_driver = BLOCKDEV_DRIVER__MAX,
     .co_open = disk_co_open,
     .refresh_limits = disk_refresh_limits,
@@ -192,14 +206,14 @@ static const BlockDriver disk_driver = {
 };
 
 /* What a power failure leaves, now. */
-static GByteArray *disk_after_crash(void)
+static GByteArray *disk_after_crash(const Disk *d)
 {
     GByteArray *image = g_byte_array_new();
     unsigned keep_of_16 = prng_below(&disk.prng, 17);
 
-    bytes_put(image, 0, disk.durable->data, disk.durable->len);
-    for (guint i = 0; i < disk.pending->len; i++) {
-        PendingWrite *w = disk.pending->pdata[i];
+    bytes_put(image, 0, d->durable->data, d->durable->len);
+    for (guint i = 0; i < d->pending->len; i++) {
+        PendingWrite *w = d->pending->pdata[i];
 
         for (uint64_t at = 0; at < w->bytes; at += SECTOR) {
             if (prng_below(&disk.prng, 16) < keep_of_16) {
@@ -244,11 +258,15 @@ static bool sector_may_be(const Sector *sec, uint64_t from, uint64_t value)
     return false;
 }
 
-static void guest_check_image(const uint8_t *data, uint64_t bytes, bool leaks_allowed)
+static void guest_check_image(const GByteArray *image, const GByteArray *data_file, bool leaks_allowed)
 {
     Image im;
 
-    image_init(&im, data, bytes);
+    image_init(&im, image->data, image->len);
+    if (im.external) {
+        im.guest_data = data_file->data;
+        im.guest_bytes = data_file->len;
+    }
     image_check(&im);
     if (im.errors || (im.leaks && !leaks_allowed)) {
         g_error("seed %" PRIu64 ": %" PRIu64 " errors, %" PRIu64 " leaks: %s", guest.seed, im.errors, im.leaks,
@@ -274,11 +292,12 @@ static void guest_maybe_crash(void)
     if (prng_below(&disk.prng, guest.crash_one_in)) {
         return;
     }
-    GByteArray *image = disk_after_crash();
+    GByteArray *image = disk_after_crash(&disks[0]), *data_file = disk_after_crash(&disks[1]);
 
     guest.crashes++;
-    guest_check_image(image->data, image->len, true);
+    guest_check_image(image, data_file, true);
     g_byte_array_unref(image);
+    g_byte_array_unref(data_file);
 }
 
 /* A request on [at, +n) begins that will leave @value there. */
@@ -407,14 +426,23 @@ static bool guest_is_running(void *opaque)
 
 /* ---- one run ---- */
 
-static BlockDriverState *disk_new(uint64_t seed)
+static BlockDriverState *disk_new(Disk *d, const char *name)
 {
-    disk = (Disk) {
+    BlockDriverState *bs = bdrv_new_open_driver(&disk_driver, name, BDRV_O_RDWR | BDRV_O_UNMAP, &error_abort);
+
+    *d = (Disk) {
         .now = g_byte_array_new(), .durable = g_byte_array_new(),
         .pending = g_ptr_array_new_with_free_func(pending_free),
-        .prng = { seed }, .quiet = true, .after_write = guest_maybe_crash,
     };
-    return bdrv_new_open_driver(&disk_driver, "disk", BDRV_O_RDWR | BDRV_O_UNMAP, &error_abort);
+    *(Disk **)bs->opaque = d;
+    return bs;
+}
+
+static void disk_free(Disk *d)
+{
+    g_byte_array_unref(d->now);
+    g_byte_array_unref(d->durable);
+    g_ptr_array_free(d->pending, true);
 }
 
 static void guest_new(uint64_t seed)
@@ -444,23 +472,34 @@ static void make_backing(void)
 
 static void run_seed(uint64_t seed)
 {
-    BlockDriverState *bs = disk_new(seed);
+    BlockDriverState *bs = disk_new(&disks[0], "disk"), *data = disk_new(&disks[1], "data");
     Prng *p = &disk.prng;
-    unsigned cluster_bits = 9 + prng_below(p, 8), refcount_bits = 1 << prng_below(p, 7);
 
+    disk.prng.state = seed;
+    disk.quiet = true;
+    disk.after_write = guest_maybe_crash;
+
+    unsigned cluster_bits = 9 + prng_below(p, 8), refcount_bits = 1 << prng_below(p, 7);
+    bool ext_l2 = !prng_below(p, 3), external = !prng_below(p, 4);
+    bool raw = external && prng_below(p, 2);
+
+    cluster_bits = ext_l2 ? 14 + cluster_bits % 3 : cluster_bits;
     guest.n = 1024 + prng_below(p, 3 * 1024);
-    guest.n_backing = prng_below(p, 2) ? 1 + prng_below(p, guest.n + 500) : 0;
+    guest.n_backing = !raw && prng_below(p, 2) ? 1 + prng_below(p, guest.n + 500) : 0;
     guest.crash_one_in = 20 + prng_below(p, 100);
     guest_new(seed);
     make_backing();
 
     g_autofree char *create = g_strdup_printf(
-        "{\"driver\":\"qcow2\",\"file\":\"disk\",\"size\":%" PRIu64 ",\"cluster-size\":%u,\"refcount-bits\":%u}",
-        guest.n * SECTOR, 1u << cluster_bits, refcount_bits);
+        "{\"driver\":\"qcow2\",\"file\":\"disk\",\"size\":%" PRIu64 ",\"cluster-size\":%u,\"refcount-bits\":%u,"
+        "\"extended-l2\":%s%s%s}",
+        guest.n * SECTOR, 1u << cluster_bits, refcount_bits, ext_l2 ? "true" : "false",
+        external ? ",\"data-file\":\"data\"" : "", raw ? ",\"data-file-raw\":true" : "");
     g_autofree char *open = g_strdup_printf(
-        "{\"driver\":\"qcow2\",\"file\":\"disk\",\"l2-cache-size\":%u,\"refcount-cache-size\":%u,\"backing\":%s}",
+        "{\"driver\":\"qcow2\",\"file\":\"disk\",\"l2-cache-size\":%u,\"refcount-cache-size\":%u,\"backing\":%s%s}",
         prng_below(p, 2) ? 2048 : 1 << 20, 1u << cluster_bits,
-        guest.n_backing ? "{\"driver\":\"raw\",\"file\":{\"driver\":\"file\",\"filename\":\"backing.raw\"}}" : "null");
+        guest.n_backing ? "{\"driver\":\"raw\",\"file\":{\"driver\":\"file\",\"filename\":\"backing.raw\"}}" : "null",
+        external ? ",\"data-file\":\"data\"" : "");
 
     g_assert_cmpint(test_create(create, &error_abort), ==, 0);
     guest.root = test_attach(test_open(open));
@@ -474,16 +513,16 @@ static void run_seed(uint64_t seed)
     aio_wait_while(guest_is_running, NULL);
     disk.quiet = true;
     bdrv_root_unref_child(guest.root);
-    guest_check_image(disk.now->data, disk.now->len, disk.fail_one_in != 0);
+    guest_check_image(disks[0].now, disks[1].now, disk.fail_one_in != 0);
     bdrv_unref(bs);
+    bdrv_unref(data);
 
     for (uint64_t i = 0; i < guest.n; i++) {
         g_array_free(guest.sectors[i].values, true);
     }
     g_free(guest.sectors);
-    g_byte_array_unref(disk.now);
-    g_byte_array_unref(disk.durable);
-    g_ptr_array_free(disk.pending, true);
+    disk_free(&disks[0]);
+    disk_free(&disks[1]);
 }
 
 static void test_crashes(void)

@@ -4,7 +4,8 @@
  * image_check() walks header, refcounts, L1 and L2 tables and says what is wrong: a reference
  * to a cluster whose refcount is lower than the references (corruption), a COPIED flag on a
  * shared one, an entry that points outside of what can be. Refcounts that are too high are
- * counted as leaks. image_sector() reads the guest's disk. No snapshots, no compression.
+ * counted as leaks. image_sector() reads the guest's disk. Subclusters and an external data file
+ * are understood. No snapshots, no compression.
  */
 #ifndef LIVEBLK_TESTS_QCOW2_IMAGE_H
 #define LIVEBLK_TESTS_QCOW2_IMAGE_H
@@ -14,20 +15,28 @@
 typedef struct Image {
     const uint8_t *data;
     uint64_t bytes;
+    const uint8_t *guest_data;          /* the external data file; or as `data` */
+    uint64_t guest_bytes;
+    bool external, ext_l2;
     unsigned cluster_bits, refcount_order;
     uint64_t size, l1_size, l1_offset, reftable_offset, reftable_entries;
     uint64_t errors, leaks;
     char first_error[200];
 } Image;
 
-static uint64_t image_be(const Image *im, uint64_t at, unsigned n)
+static uint64_t image_be_in(const uint8_t *data, uint64_t bytes, uint64_t at, unsigned n)
 {
     uint64_t v = 0;
 
     for (unsigned i = 0; i < n; i++) {
-        v = v << 8 | (at + i < im->bytes ? im->data[at + i] : 0);
+        v = v << 8 | (at + i < bytes ? data[at + i] : 0);
     }
     return v;
+}
+
+static uint64_t image_be(const Image *im, uint64_t at, unsigned n)
+{
+    return image_be_in(im->data, im->bytes, at, n);
 }
 
 static G_GNUC_PRINTF(2, 3) void image_error(Image *im, const char *fmt, ...)
@@ -43,7 +52,11 @@ static G_GNUC_PRINTF(2, 3) void image_error(Image *im, const char *fmt, ...)
 
 static void image_init(Image *im, const uint8_t *data, uint64_t bytes)
 {
-    *im = (Image) { .data = data, .bytes = bytes };
+    *im = (Image) { .data = data, .bytes = bytes, .guest_data = data, .guest_bytes = bytes };
+    if (image_be(im, 4, 4) >= 3) {
+        im->external = image_be(im, 72, 8) & 4;
+        im->ext_l2 = image_be(im, 72, 8) & 16;
+    }
     im->cluster_bits = image_be(im, 20, 4);
     im->size = image_be(im, 24, 8);
     im->l1_size = image_be(im, 36, 4);
@@ -69,29 +82,33 @@ static uint64_t image_refcount(const Image *im, uint64_t cluster)
     return image_be(im, block + i * bits / 8, 1) >> (i * bits % 8) & ((1u << bits) - 1);
 }
 
-static uint64_t image_l2_entry(const Image *im, uint64_t offset)
+/* *bits: the second word; 0 if there is none. */
+static uint64_t image_l2_entry(const Image *im, uint64_t offset, uint64_t *bits)
 {
-    uint64_t cluster = offset >> im->cluster_bits, per_table = 1ULL << (im->cluster_bits - 3);
+    uint64_t cluster = offset >> im->cluster_bits, per_table = 1ULL << (im->cluster_bits - 3 - im->ext_l2);
     uint64_t i = cluster / per_table;
     uint64_t l2 = i < im->l1_size ? image_be(im, im->l1_offset + i * 8, 8) & 0x00fffffffffffe00ULL : 0;
 
-    return l2 ? image_be(im, l2 + cluster % per_table * 8, 8) : 0;
+    l2 += cluster % per_table * (8 << im->ext_l2);
+    *bits = l2 >= 1ULL << im->cluster_bits && im->ext_l2 ? image_be(im, l2 + 8, 8) : 0;
+    return l2 >= 1ULL << im->cluster_bits ? image_be(im, l2, 8) : 0;
 }
 
 /* The first 8 bytes of guest sector @sector; false: not decided here, see the backing file. */
 static G_GNUC_UNUSED bool image_sector(const Image *im, uint64_t sector, uint64_t *value)
 {
-    uint64_t offset = sector * 512, entry = image_l2_entry(im, offset);
-    uint64_t host = entry & 0x00fffffffffffe00ULL;
+    uint64_t offset = sector * 512, bits, entry = image_l2_entry(im, offset, &bits);
+    uint64_t host = entry & 0x00fffffffffffe00ULL, within = offset & ((1ULL << im->cluster_bits) - 1);
+    unsigned sub = im->ext_l2 ? within >> (im->cluster_bits - 5) : 0;
 
     *value = 0;
-    if (entry & 1) {
+    if ((entry & 1) || (bits >> (32 + sub) & 1)) {
         return true;
     }
-    if (!host) {
+    if ((!host && !(im->external && entry >> 63)) || (im->ext_l2 && !(bits >> sub & 1))) {
         return false;
     }
-    *value = image_be(im, host + (offset & ((1ULL << im->cluster_bits) - 1)), 8);
+    *value = image_be_in(im->guest_data, im->guest_bytes, host + within, 8);
     return true;
 }
 
@@ -116,6 +133,33 @@ static void image_check_copied(Image *im, uint64_t entry, const char *what)
     if (host && copied != (image_refcount(im, host >> im->cluster_bits) == 1)) {
         image_error(im, "%s entry %#" PRIx64 ": COPIED, but the refcount is %" PRIu64, what, entry,
                     image_refcount(im, host >> im->cluster_bits));
+    }
+}
+
+static void image_check_bits(Image *im, uint64_t entry, uint64_t bits)
+{
+    bool has_cluster = (entry & 0x00fffffffffffe00ULL) || (im->external && entry >> 63);
+
+    if ((bits & bits >> 32) || (!has_cluster && (uint32_t)bits) || (entry & 1)) {
+        image_error(im, "L2 entry %#" PRIx64 " with bits %#" PRIx64, entry, bits);
+    }
+}
+
+/* @k: number of the guest's cluster. */
+static void image_check_data(Image *im, GHashTable *refs, uint64_t entry, uint64_t k)
+{
+    uint64_t host = entry & 0x00fffffffffffe00ULL;
+
+    if (im->external) {
+        if ((host || entry >> 63) && host != k << im->cluster_bits) {
+            image_error(im, "L2 entry %#" PRIx64 " of cluster %" PRIu64 " names another in the data file", entry, k);
+        }
+    } else if (host) {
+        image_ref(im, refs, host, 1ULL << im->cluster_bits, "data");
+        if (host >= im->bytes) {
+            image_error(im, "L2 entry %#" PRIx64 " names a cluster behind the end of the file", entry);
+        }
+        image_check_copied(im, entry, "L2");
     }
 }
 
@@ -144,16 +188,13 @@ static void image_check(Image *im)
             continue;
         }
         image_ref(im, refs, l2, cluster, "L2 table");
-        for (uint64_t k = 0; k < cluster / 8; k++) {
-            uint64_t entry = image_be(im, l2 + k * 8, 8);
+        for (uint64_t k = 0, n = cluster >> (3 + im->ext_l2); k < n; k++) {
+            uint64_t entry = image_be(im, l2 + (k << (3 + im->ext_l2)), 8);
 
-            if (entry & 0x00fffffffffffe00ULL) {
-                image_ref(im, refs, entry & 0x00fffffffffffe00ULL, cluster, "data");
-                if ((entry & 0x00fffffffffffe00ULL) >= im->bytes) {
-                    image_error(im, "L2 entry %#" PRIx64 " names a cluster behind the end of the file", entry);
-                }
-                image_check_copied(im, entry, "L2");
+            if (im->ext_l2) {
+                image_check_bits(im, entry, image_be(im, l2 + k * 16 + 8, 8));
             }
+            image_check_data(im, refs, entry, i * n + k);
         }
     }
     GHashTableIter it;

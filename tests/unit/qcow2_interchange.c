@@ -28,6 +28,11 @@ static const Kind kinds[] = {
     { "refcount-1", "cluster_size=4k,refcount_bits=1", 4096, 4 * MiB, 0, false, false },
     { "large-clusters", "cluster_size=2M,refcount_bits=32", 2 * MiB, 24 * MiB, 0, true, true },
     { "zstd", "compression_type=zstd", 65536, 8 * MiB, 0, false, true },
+    { "subclusters", "extended_l2=on", 65536, 8 * MiB, 0, true, true },
+    { "subclusters-backing", "extended_l2=on,cluster_size=16k", 16384, 4 * MiB, 3 * MiB + 512, true, true },
+    { "data-file", "data_file=x.data", 65536, 8 * MiB, 0, false, false },
+    { "data-file-raw", "data_file=x.data,data_file_raw=on", 65536, 8 * MiB, 0, false, false },
+    { "data-file-backing", "data_file=x.data,extended_l2=on", 65536, 8 * MiB, 5 * MiB + 512, false, false },
     { "preallocated", "preallocation=metadata,lazy_refcounts=on", 65536, 4 * MiB, 0, false, false },
 };
 
@@ -161,6 +166,9 @@ static void verify(void)
     g_assert_true(g_file_set_contents("model.raw", (char *)t.model, t.length, NULL));
     g_assert_cmpint(test_shell("qemu-img check -q x.qcow2 && "
                                "qemu-img compare -q -f qcow2 -F raw x.qcow2 model.raw"), ==, 0);
+    if (strstr(t.kind->options, "data_file_raw")) {
+        g_assert_cmpint(test_shell("cmp x.data model.raw"), ==, 0);
+    }
 }
 
 static void make_image(void)

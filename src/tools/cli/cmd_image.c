@@ -152,8 +152,10 @@ typedef struct InfoCall {
 static int coroutine_fn info_op(void *opaque, Error **errp)
 {
     InfoCall *c = opaque;
-    BlockBackend *blk = ops_open(&c->src, errp);
+    BlockBackend *blk;
 
+    c->src.no_data = true;
+    blk = ops_open(&c->src, errp);
     if (!blk) {
         return -EIO;
     }

@@ -42,7 +42,7 @@ static const OptDesc qcow2_options[] = {
     { "compat", OPT_STR, "Compatibility level (v2 [0.10] or v3 [1.1])", NULL, "version" },
     { "backing_file", OPT_STR, "File name of a base image", NULL, "backing-file" },
     { "backing_fmt", OPT_STR, "Image format of the base image", NULL, "backing-fmt" },
-    { "data_file", OPT_STR, "File name of an external data file", NULL, NULL },
+    { "data_file", OPT_STR, "File name of an external data file", NULL, "data-file" },
     { "data_file_raw", OPT_BOOL, "The external data file must stay valid as a raw image", NULL, "data-file-raw" },
     { "lazy_refcounts", OPT_BOOL, "Postpone refcount updates", "off", "lazy-refcounts" },
     { "refcount_bits", OPT_NUMBER, "Width of a reference count entry in bits", "16", "refcount-bits" },
@@ -430,6 +430,9 @@ int coroutine_fn compat_co_create(CompatCreate *c, Error **errp)
     }
     if (ret == 0 && file) {
         ret = ops_create_one(file, errp);
+    }
+    if (ret == 0 && image) {
+        ret = ops_create_data_file(image, errp);
     }
     if (ret == 0 && image) {
         ret = ops_create_one(image, errp);

@@ -22,6 +22,7 @@ typedef struct OpsSource {
     bool force_share;
     bool writable;
     bool check;                 /* to be checked: what is marked corrupt may be written, the backing chain stays closed */
+    bool no_data;               /* only what the image says about itself is asked for */
 } OpsSource;
 
 /* Open; the caller unrefs. NULL and *errp. */
@@ -68,6 +69,9 @@ int coroutine_fn ops_create_plain(const OpsCreate *c, Error **errp);
 int ops_create_options(const OpsCreate *c, const char *filename, QDict **file, QDict **image, Error **errp);
 /* One blockdev-create, with values as key=value options have them. */
 int coroutine_fn ops_create_one(QDict *options, Error **errp);
+/* If @image has "data-file" as a name of a file, make that file too (devices exist), and put a
+ * reference in the name's place. */
+int coroutine_fn ops_create_data_file(QDict *image, Error **errp);
 /* The file an image opened at @filename with backing file @backing finds it at. */
 char *ops_backing_path(const char *filename, const char *backing);
 

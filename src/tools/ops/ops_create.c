@@ -207,6 +207,30 @@ int coroutine_fn ops_check_unused(const char *filename, Error **errp)
     return 0;
 }
 
+int coroutine_fn ops_create_data_file(QDict *image, Error **errp)
+{
+    QDict *given = qdict_get(image, "data-file"), *file, *ref;
+    g_autofree char *path = given && qstring_get(given) ? g_strdup(qstring_get(given)) : NULL;
+    int ret = 0;
+
+    if (!path) {
+        return 0;
+    }
+    if (!is_device(path)) {
+        file = qdict_new();
+        qdict_put_str(file, "driver", "file");
+        qdict_put_str(file, "filename", path);
+        put_size(file, "size", 0);
+        ret = ops_create_one(file, errp);
+        qdict_unref(file);
+    }
+    ref = qdict_new();
+    qdict_put_str(ref, "driver", is_device(path) ? "host_device" : "file");
+    qdict_put_str(ref, "filename", path);
+    qdict_put_obj(image, "data-file", ref);
+    return ret;
+}
+
 static int coroutine_fn backing_size(OpsCreate *c, Error **errp)
 {
     g_autofree char *path = ops_backing_path(c->filename, c->backing);
@@ -231,6 +255,9 @@ static int coroutine_fn create_as(const OpsCreate *c, const char *name, Error **
 
     if (ret == 0 && file) {
         ret = ops_create_one(file, errp);
+    }
+    if (ret == 0 && image) {
+        ret = ops_create_data_file(image, errp);
     }
     if (ret == 0 && image) {
         ret = ops_create_one(image, errp);

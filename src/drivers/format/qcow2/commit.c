@@ -297,6 +297,14 @@ static void commit_take(BlockDriverState *bs, Commit *c, bool with_frees)
     }
 }
 
+int coroutine_fn qcow2_co_flush_files(BlockDriverState *bs)
+{
+    Qcow2State *s = bs->opaque;
+    int ret = s->external && s->data_file ? bdrv_co_flush(s->data_file->bs) : 0;
+
+    return ret ? ret : bdrv_co_flush(bs->file->bs);
+}
+
 /* Steps 1 to 5. */
 static int coroutine_fn commit_co_write(BlockDriverState *bs, Commit *c)
 {
@@ -310,7 +318,7 @@ static int coroutine_fn commit_co_write(BlockDriverState *bs, Commit *c)
         }
     }
     if (!ret && has_references) {
-        ret = bdrv_co_flush(bs->file->bs);
+        ret = qcow2_co_flush_files(bs);
         if (!ret) {
             ret = batch_co_write(bs, &c->slices);
         }
@@ -385,14 +393,14 @@ static int coroutine_fn clear_co_autoclear(BlockDriverState *bs)
 
     qemu_co_mutex_lock(&s->l1_lock);
     if (__atomic_load_n(&s->autoclear_pending, __ATOMIC_ACQUIRE)) {
-        uint64_t none = 0;
+        uint64_t kept = s->autoclear & QCOW2_AUTOCLEAR_RAW, word = GUINT64_TO_BE(kept);
 
-        ret = bdrv_co_pwrite(bs->file, 88, sizeof(none), &none, 0);
+        ret = bdrv_co_pwrite(bs->file, 88, sizeof(word), &word, 0);
         if (!ret) {
             ret = bdrv_co_flush(bs->file->bs);
         }
         if (!ret) {
-            s->autoclear = 0;
+            s->autoclear = kept;
             __atomic_store_n(&s->autoclear_pending, false, __ATOMIC_RELEASE);
         }
     }
@@ -405,6 +413,9 @@ int coroutine_fn qcow2_co_before_change(BlockDriverState *bs)
     Qcow2State *s = bs->opaque;
     bool needed;
 
+    if (unlikely(!s->data_file)) {
+        return -EIO;        /* opened without it */
+    }
     if (unlikely(__atomic_load_n(&s->autoclear_pending, __ATOMIC_ACQUIRE))) {
         int ret = clear_co_autoclear(bs);
 

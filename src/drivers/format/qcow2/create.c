@@ -18,6 +18,8 @@ typedef struct CreateParams {
     PreallocMode prealloc;
     const char *backing_fmt;
     bool zstd;
+    BlockDriverState *data;             /* external data file, or NULL */
+    bool raw_data;
 } CreateParams;
 
 static int params_widths(CreateParams *p, Error **errp)
@@ -55,6 +57,34 @@ static int params_widths(CreateParams *p, Error **errp)
     return 0;
 }
 
+static int params_features(CreateParams *p, Error **errp)
+{
+    if (p->version < 3 && p->o->data_file) {
+        error_setg(errp, "External data files are only supported with compatibility level 1.1 and above "
+                   "(use version=v3 or greater)");
+        return -EINVAL;
+    }
+    if (p->raw_data && !p->o->data_file) {
+        error_setg(errp, "data-file-raw requires data-file");
+        return -EINVAL;
+    }
+    if (p->raw_data && p->o->backing_file) {
+        error_setg(errp, "Backing file and data-file-raw cannot be used at the same time");
+        return -EINVAL;
+    }
+    if (p->o->extended_l2 && p->cluster_bits < QCOW2_EXT_L2_CLUSTER_BITS_MIN) {
+        error_setg(errp, "Extended L2 entries are only supported with cluster sizes of at least %d bytes",
+                   1 << QCOW2_EXT_L2_CLUSTER_BITS_MIN);
+        return -EINVAL;
+    }
+    if (p->o->extended_l2 && p->version < 3) {
+        error_setg(errp, "Extended L2 entries are only supported with compatibility level 1.1 and above "
+                   "(use version=v3 or greater)");
+        return -EINVAL;
+    }
+    return 0;
+}
+
 static int params_check(CreateParams *p, const BlockdevCreateOptionsQcow2 *o, Error **errp)
 {
     *p = (CreateParams) {
@@ -62,16 +92,17 @@ static int params_check(CreateParams *p, const BlockdevCreateOptionsQcow2 *o, Er
         .version = o->has_version && o->version == BLOCKDEV_QCOW2_VERSION_V2 ? 2 : 3,
         .prealloc = o->has_preallocation ? o->preallocation : PREALLOC_MODE_OFF,
         .zstd = o->has_compression_type && o->compression_type == QCOW2_COMPRESSION_TYPE_ZSTD,
+        .raw_data = o->data_file_raw,
         .backing_fmt = o->has_backing_fmt ? BlockdevDriver_str(o->backing_fmt) : NULL,
     };
     if (o->size & (BDRV_SECTOR_SIZE - 1)) {
         error_setg(errp, "Image size must be a multiple of %d bytes", BDRV_SECTOR_SIZE);
         return -EINVAL;
     }
-    if (params_widths(p, errp) < 0) {
+    if (params_widths(p, errp) < 0 || params_features(p, errp) < 0) {
         return -EINVAL;
     }
-    if (o->backing_file && p->prealloc != PREALLOC_MODE_OFF) {
+    if (o->backing_file && p->prealloc != PREALLOC_MODE_OFF && !o->extended_l2) {
         error_setg(errp, "Backing file and preallocation can only be used at the same time if "
                    "extended_l2 is on");
         return -EINVAL;
@@ -92,7 +123,9 @@ static GByteArray *empty_header(const CreateParams *p, Error **errp)
         .version = p->version, .cluster_bits = p->cluster_bits, .cluster_size = cluster,
         .refcount_order = p->refcount_order,
         .header_length = p->version == 2 ? QCOW2_V2_HEADER_BYTES : QCOW2_V3_HEADER_WRITTEN,
-        .incompatible = p->zstd ? QCOW2_INCOMPAT_COMPRESSION : 0, .compression_type = p->zstd,
+        .incompatible = (p->zstd ? QCOW2_INCOMPAT_COMPRESSION : 0) | (p->data ? QCOW2_INCOMPAT_DATA_FILE : 0) |
+                        (p->o->extended_l2 ? QCOW2_INCOMPAT_EXT_L2 : 0),
+        .compression_type = p->zstd, .autoclear = p->raw_data ? QCOW2_AUTOCLEAR_RAW : 0,
         .compatible = p->o->has_lazy_refcounts && p->o->lazy_refcounts ? QCOW2_COMPAT_LAZY : 0,
         .reftable_offset = cluster, .reftable_size = cluster / 8,
         .extensions = g_array_new(false, false, sizeof(Qcow2Ext)),
@@ -100,14 +133,23 @@ static GByteArray *empty_header(const CreateParams *p, Error **errp)
     Qcow2Ext names = { .magic = QCOW2_EXT_FEATURES };
     GByteArray *h;
 
+    if (p->data) {
+        Qcow2Ext data = { QCOW2_EXT_DATA_FILE, strlen(p->data->filename), (uint8_t *)p->data->filename };
+
+        g_array_append_val(s.extensions, data);
+    }
     names.data = qcow2_feature_names(&names.len);
     if (p->version >= 3) {
         g_array_append_val(s.extensions, names);
     }
     h = qcow2_header_build(&s, p->o->backing_file, p->backing_fmt);
     if (!h) {
-        error_setg(errp, "Could not assign backing file '%s' with format '%s': Invalid argument",
-                   p->o->backing_file, p->backing_fmt ? p->backing_fmt : "(null)");
+        if (p->o->backing_file) {
+            error_setg(errp, "Could not assign backing file '%s' with format '%s': Invalid argument",
+                       p->o->backing_file, p->backing_fmt ? p->backing_fmt : "(null)");
+        } else {
+            error_setg(errp, "The header does not fit into one cluster");
+        }
     }
     g_free(names.data);
     g_array_free(s.extensions, true);
@@ -200,6 +242,9 @@ static int coroutine_fn create_co_grow(BlockDriverState *file, const CreateParam
 
     qdict_put_str(options, "driver", "qcow2");
     qdict_put_str(options, "file", file->node_name);
+    if (p->data) {
+        qdict_put_str(options, "data-file", p->data->node_name);
+    }
     bs = bdrv_open(NULL, NULL, options, BDRV_O_RDWR | BDRV_O_RESIZE | BDRV_O_NO_BACKING, errp);
     if (!bs) {
         return -EINVAL;
@@ -221,6 +266,15 @@ static int coroutine_fn create_co_grow(BlockDriverState *file, const CreateParam
     return ret;
 }
 
+static BlockDriverState *coroutine_fn create_co_open(const BlockdevRef *ref, Error **errp)
+{
+    if (ref->type == QTYPE_QDICT) {
+        return bdrv_open(NULL, NULL, qapi_to_json(&qapi_type_BlockdevOptions, ref->u.definition),
+                         BDRV_O_RDWR | BDRV_O_RESIZE, errp);
+    }
+    return bdrv_open(NULL, ref->u.reference, NULL, BDRV_O_RDWR | BDRV_O_RESIZE, errp);
+}
+
 int coroutine_fn qcow2_co_create(BlockdevCreateOptions *opts, Error **errp)
 {
     const BlockdevCreateOptionsQcow2 *o = &opts->u.qcow2;
@@ -231,18 +285,21 @@ int coroutine_fn qcow2_co_create(BlockdevCreateOptions *opts, Error **errp)
     if (ret < 0) {
         return ret;
     }
-    if (o->file->type == QTYPE_QDICT) {
-        bs = bdrv_open(NULL, NULL, qapi_to_json(&qapi_type_BlockdevOptions, o->file->u.definition),
-                       BDRV_O_RDWR | BDRV_O_RESIZE, errp);
-    } else {
-        bs = bdrv_open(NULL, o->file->u.reference, NULL, BDRV_O_RDWR | BDRV_O_RESIZE, errp);
-    }
+    bs = create_co_open(o->file, errp);
     if (!bs) {
+        return -EINVAL;
+    }
+    p.data = o->data_file ? create_co_open(o->data_file, errp) : NULL;
+    if (o->data_file && !p.data) {
+        bdrv_unref(bs);
         return -EINVAL;
     }
     ret = create_co_empty(bs, &p, errp);
     if (!ret) {
         ret = create_co_grow(bs, &p, errp);
+    }
+    if (p.data) {
+        bdrv_unref(p.data);
     }
     bdrv_unref(bs);
     return ret;

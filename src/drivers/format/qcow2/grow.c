@@ -104,6 +104,7 @@ static int coroutine_fn prealloc_co_slice(BlockDriverState *bs, uint64_t offset,
                                           uint64_t cluster)
 {
     Qcow2State *s = bs->opaque;
+    uint64_t bits = qcow2_has_backing(bs) ? 0 : QCOW2_BITS_DATA;    /* what is below shows still */
     uint32_t index;
     Qcow2Table *slice;
     bool dropped;
@@ -115,7 +116,7 @@ static int coroutine_fn prealloc_co_slice(BlockDriverState *bs, uint64_t offset,
         ret = qcow2_co_slice_for_write(bs, offset, &slice, &index, &dropped);
         if (!ret && !dropped) {
             qcow2_set_entries(s, slice, index, n, (cluster << s->cluster_bits) | QCOW2_COPIED,
-                              s->cluster_size);
+                              s->cluster_size, bits);
         }
         if (!ret) {
             qcow2_cache_put(&s->l2, slice);
@@ -162,9 +163,14 @@ static int coroutine_fn prealloc_co_range(BlockDriverState *bs, uint64_t from, u
     while (from < to) {
         uint64_t end = MIN(to, QEMU_ALIGN_DOWN(from, chunk) + chunk), cluster;
         uint64_t n = DIV_ROUND_UP(end - from, s->cluster_size);
-        int ret = qcow2_co_alloc_at_end(bs, n, &cluster);
+        int ret = 0;
 
-        if (!ret) {
+        if (s->external) {
+            cluster = from >> s->cluster_bits;      /* the space was made with the file's length */
+        } else {
+            ret = qcow2_co_alloc_at_end(bs, n, &cluster);
+        }
+        if (!ret && !s->external) {
             ret = prealloc_co_space(bs, cluster << s->cluster_bits, n << s->cluster_bits, prealloc);
         }
         while (!ret && from < end) {
@@ -240,6 +246,17 @@ static int coroutine_fn co_grow(BlockDriverState *bs, uint64_t from, uint64_t to
     uint64_t l1_size = qcow2_l1_needed(s, to);
     int ret = 0;
 
+    if (s->external && (uint64_t)bdrv_getlength_cached(s->data_file->bs) < to) {
+        PreallocMode mode = prealloc == PREALLOC_MODE_METADATA ? PREALLOC_MODE_OFF : prealloc;
+
+        ret = bdrv_co_truncate(s->data_file, to, false, mode, 0, errp);
+        if (ret < 0) {
+            return ret;
+        }
+    }
+    /* Whoever writes to a raw data file directly should see it here. */
+    prealloc = s->raw_data && prealloc == PREALLOC_MODE_OFF ? PREALLOC_MODE_METADATA : prealloc;
+
     if (l1_size > s->l1_size) {
         ret = l1_co_grow(bs, l1_size);
         if (ret < 0) {
@@ -255,7 +272,7 @@ static int coroutine_fn co_grow(BlockDriverState *bs, uint64_t from, uint64_t to
     if (prealloc != PREALLOC_MODE_OFF) {
         uint64_t start = ROUND_UP(from, (uint64_t)s->cluster_size);
 
-        if (bs->backing && start < (uint64_t)bdrv_getlength_cached(bs->backing->bs)) {
+        if (!s->ext_l2 && bs->backing && start < (uint64_t)bdrv_getlength_cached(bs->backing->bs)) {
             error_setg(errp, "Preallocation is not possible where the backing file is longer");
             return -ENOTSUP;
         }
@@ -309,7 +326,7 @@ int coroutine_fn qcow2_co_truncate(BlockDriverState *bs, int64_t offset, bool ex
     }
     ret = qcow2_co_commit(bs, true);
     if (!ret) {
-        ret = bdrv_co_flush(bs->file->bs);
+        ret = qcow2_co_flush_files(bs);
     }
     if (!ret) {
         qcow2_lock(s);
@@ -326,6 +343,9 @@ int coroutine_fn qcow2_co_truncate(BlockDriverState *bs, int64_t offset, bool ex
             s->length_bytes = old;
             qcow2_unlock(s);
         }
+    }
+    if (!ret && s->external && new < old) {
+        bdrv_co_truncate(s->data_file, new, false, PREALLOC_MODE_OFF, 0, NULL);  /* it is only space */
     }
     if (ret < 0) {
         error_setg_errno(errp, -ret, "Failed to update the image size");

@@ -72,8 +72,6 @@ static int header_basics(Qcow2State *s, const uint8_t *h, Error **errp)
         return -EINVAL;
     }
     s->cluster_size = 1u << s->cluster_bits;
-    s->l2_bits = s->cluster_bits - 3;
-    s->l2_entries = s->cluster_size / 8;
     s->cluster_max = 1ULL << (56 - s->cluster_bits);
     if (s->version == 2) {
         s->refcount_order = 4;
@@ -98,6 +96,18 @@ static int header_basics(Qcow2State *s, const uint8_t *h, Error **errp)
         return -EINVAL;
     }
     s->rb_entries = s->cluster_size * 8ULL >> s->refcount_order;
+    s->ext_l2 = s->incompatible & QCOW2_INCOMPAT_EXT_L2;
+    if (s->ext_l2 && s->cluster_bits < QCOW2_EXT_L2_CLUSTER_BITS_MIN) {
+        error_setg(errp, "Extended L2 entries are only supported with cluster sizes of at least %d bytes",
+                   1 << QCOW2_EXT_L2_CLUSTER_BITS_MIN);
+        return -EINVAL;
+    }
+    s->l2_bits = s->cluster_bits - 3 - s->ext_l2;
+    s->l2_entries = 1ULL << s->l2_bits;
+    s->subcluster_bits = s->ext_l2 ? s->cluster_bits - 5 : s->cluster_bits;
+    s->subcluster_size = 1u << s->subcluster_bits;
+    s->external = s->incompatible & QCOW2_INCOMPAT_DATA_FILE;
+    s->raw_data = s->external && (s->autoclear & QCOW2_AUTOCLEAR_RAW);
     return 0;
 }
 
@@ -183,6 +193,10 @@ static int header_extension(BlockDriverState *bs, uint32_t magic, uint32_t len,
         g_free(bs->backing_format);
         bs->backing_format = g_strndup((const char *)data, len);
         return 0;
+    }
+    if (magic == QCOW2_EXT_DATA_FILE) {
+        g_free(s->data_file_name);
+        s->data_file_name = g_strndup((const char *)data, len);
     }
     Qcow2Ext ext = { magic, len, g_memdup2(data, len) };
 

@@ -20,7 +20,8 @@ int qcow2_get_info(BlockDriverState *bs, BlockDriverInfo *info)
     unsigned l1_shift = s->cluster_bits + s->l2_bits;
 
     qcow2_lock(s);
-    info->cluster_size = info->subcluster_size = s->cluster_size;
+    info->cluster_size = s->cluster_size;
+    info->subcluster_size = s->subcluster_size;
     info->vm_state_offset = qcow2_l1_needed(s, s->length_bytes) << l1_shift;
     info->is_dirty = s->incompatible & QCOW2_INCOMPAT_DIRTY;
     qcow2_unlock(s);
@@ -43,7 +44,12 @@ ImageInfoSpecific *qcow2_get_specific_info(BlockDriverState *bs, Error **errp)
         q->has_lazy_refcounts = q->has_corrupt = q->has_extended_l2 = true;
         q->lazy_refcounts = s->compatible & QCOW2_COMPAT_LAZY;
         q->corrupt = s->incompatible & QCOW2_INCOMPAT_CORRUPT;
-        q->extended_l2 = false;
+        q->extended_l2 = s->ext_l2;
+    }
+    if (s->external) {
+        q->data_file = g_strdup(s->data_file_name);
+        q->has_data_file_raw = true;
+        q->data_file_raw = s->raw_data;
     }
     return info;
 }
@@ -68,7 +74,7 @@ int coroutine_fn qcow2_co_change_backing_file(BlockDriverState *bs, const char *
         /* What was copied up must be there before the file it came from is let go. */
         ret = qcow2_co_commit(bs, true);
         if (!ret) {
-            ret = bdrv_co_flush(bs->file->bs);
+            ret = qcow2_co_flush_files(bs);
         }
         if (!ret) {
             ret = qcow2_co_put_header(bs->file, h);

@@ -16,10 +16,23 @@ Qcow2Kind qcow2_entry_kind(Qcow2State *s, uint64_t entry)
     if (entry & QCOW2_COMPRESSED) {
         return QCOW2_PACKED;
     }
-    if (s->version >= 3 && (entry & QCOW2_ZERO)) {
-        return entry & QCOW2_OFFSET_MASK ? QCOW2_ZERO_ALLOC : QCOW2_ZERO_PLAIN;
+    if (s->version >= 3 && !s->ext_l2 && (entry & QCOW2_ZERO)) {
+        return qcow2_entry_has_cluster(s, entry) ? QCOW2_ZERO_ALLOC : QCOW2_ZERO_PLAIN;
     }
-    return entry & QCOW2_OFFSET_MASK ? QCOW2_NORMAL : QCOW2_UNALLOCATED;
+    return qcow2_entry_has_cluster(s, entry) ? QCOW2_NORMAL : QCOW2_UNALLOCATED;
+}
+
+Qcow2Kind qcow2_sub_kind(Qcow2State *s, uint64_t entry, uint64_t bits, unsigned i)
+{
+    Qcow2Kind kind = qcow2_entry_kind(s, entry);
+
+    if (!s->ext_l2 || kind == QCOW2_PACKED) {
+        return kind;
+    }
+    if (bits & (1ULL << (QCOW2_SUBCLUSTERS + i))) {
+        return kind == QCOW2_NORMAL ? QCOW2_ZERO_ALLOC : QCOW2_ZERO_PLAIN;
+    }
+    return kind == QCOW2_NORMAL && (bits & (1ULL << i)) ? QCOW2_NORMAL : QCOW2_UNALLOCATED;
 }
 
 void qcow2_packed_place(Qcow2State *s, uint64_t entry, uint64_t *host, uint32_t *bytes)
@@ -105,17 +118,36 @@ void coroutine_fn qcow2_co_note_damage(BlockDriverState *bs)
     }
 }
 
-bool qcow2_entry_valid(BlockDriverState *bs, uint64_t guest, uint64_t entry)
+/* What bits cannot be set together. */
+static bool bits_valid(Qcow2State *s, Qcow2Kind kind, uint64_t bits)
+{
+    return kind == QCOW2_PACKED || (!(bits & (bits >> QCOW2_SUBCLUSTERS)) &&
+                                    (kind == QCOW2_NORMAL || !(bits & QCOW2_BITS_DATA)));
+}
+
+bool qcow2_entry_valid(BlockDriverState *bs, uint64_t guest, uint64_t entry, uint64_t bits)
 {
     Qcow2State *s = bs->opaque;
     uint64_t offset = entry & QCOW2_OFFSET_MASK;
     Qcow2Kind kind = qcow2_entry_kind(s, entry);
+    bool has_cluster = kind == QCOW2_NORMAL || kind == QCOW2_ZERO_ALLOC;
 
-    if ((kind == QCOW2_NORMAL || kind == QCOW2_ZERO_ALLOC) && qcow2_in_cluster(s, offset)) {
+    if (has_cluster && qcow2_in_cluster(s, offset)) {
         qcow2_damaged(bs, "Cluster allocation offset %#" PRIx64 " unaligned (L2 offset: %#" PRIx64
                       ", L2 index: %#" PRIx64 ")", offset,
                       s->l1_table[qcow2_l1_index(s, guest)] & QCOW2_OFFSET_MASK,
                       qcow2_l2_index(s, guest));
+        return false;
+    }
+    if (s->external && (kind == QCOW2_PACKED || (has_cluster && offset != guest - qcow2_in_cluster(s, guest)))) {
+        qcow2_damaged(bs, "External data file host cluster offset %#" PRIx64 " does not match guest cluster "
+                      "offset: %#" PRIx64 ", L2 index: %#" PRIx64, offset,
+                      guest - qcow2_in_cluster(s, guest), qcow2_l2_index(s, guest));
+        return false;
+    }
+    if (s->ext_l2 && !bits_valid(s, kind, bits)) {
+        qcow2_damaged(bs, "Invalid subcluster bits %#" PRIx64 " (guest offset: %#" PRIx64
+                      ", L2 index: %#" PRIx64 ")", bits, guest, qcow2_l2_index(s, guest));
         return false;
     }
     return true;
@@ -177,27 +209,73 @@ static uint32_t slice_run(Qcow2State *s, const void *slice, uint32_t index, uint
     if (kind == QCOW2_PACKED) {
         return 1;
     }
+    if (s->external) {
+        mask |= QCOW2_COPIED;
+    }
     while (n < max && !((be64_at(slice, index + n) ^ (first + n * step)) & mask)) {
         n++;
     }
     return n;
 }
 
-/* How many of the @n clusters from @host on begin within the file. What lies behind would read as
- * zeroes, as if nothing were wrong. */
-static uint32_t clusters_in_file(BlockDriverState *bs, uint64_t host, uint32_t n)
+/* How many subclusters of one cluster, from @sub on, are alike. */
+static unsigned sub_run(Qcow2State *s, uint64_t entry, uint64_t bits, unsigned sub, Qcow2Kind kind)
+{
+    unsigned n = 0;
+
+    if (!sub && (bits == QCOW2_BITS_DATA || bits == QCOW2_BITS_ZERO || !bits)) {
+        return qcow2_sub_kind(s, entry, bits, 0) == kind ? QCOW2_SUBCLUSTERS : 0;
+    }
+    while (sub + n < QCOW2_SUBCLUSTERS && qcow2_sub_kind(s, entry, bits, sub + n) == kind) {
+        n++;
+    }
+    return n;
+}
+
+/* The same in subclusters, from @sub of entry @index on; @max of them. */
+static uint32_t slice_run_subs(Qcow2State *s, const void *slice, uint32_t index, unsigned sub, uint32_t max)
+{
+    uint64_t first = qcow2_entry(s, slice, index);
+    Qcow2Kind kind = qcow2_sub_kind(s, first, qcow2_bits(s, slice, index), sub);
+    bool has_place = kind == QCOW2_NORMAL || kind == QCOW2_ZERO_ALLOC;
+    uint32_t n = 0;
+
+    if (kind == QCOW2_PACKED) {
+        return MIN(max, QCOW2_SUBCLUSTERS - sub);
+    }
+    for (uint32_t i = 0; n < max; i++, sub = 0) {
+        uint64_t entry = qcow2_entry(s, slice, index + i);
+        unsigned k;
+
+        if (has_place && i && entry != first + (uint64_t)i * s->cluster_size) {
+            break;
+        }
+        k = sub_run(s, entry, qcow2_bits(s, slice, index + i), sub, kind);
+        n += k;
+        if (sub + k < QCOW2_SUBCLUSTERS) {
+            break;
+        }
+    }
+    return MIN(n, max);
+}
+
+/* How many of the @n subclusters from @host on begin within the file. What lies behind would read
+ * as zeroes, as if nothing were wrong. A raw data file is the user's own: it may be short. */
+static uint32_t subs_in_file(BlockDriverState *bs, uint64_t host, uint32_t n)
 {
     Qcow2State *s = bs->opaque;
-    uint64_t end = bdrv_getlength_cached(bs->file->bs);
+    uint64_t end = bdrv_getlength_cached(s->data_file->bs);
+    uint64_t start = host & ~((uint64_t)s->cluster_size - 1);
 
-    if (likely(host + (uint64_t)(n - 1) * s->cluster_size < end)) {
+    if (likely(start + (uint64_t)n * s->subcluster_size <= end) || s->raw_data) {
         return n;
     }
-    if (host >= end) {
-        qcow2_found_cut_off(bs, host);
+    if (start >= end) {
+        qcow2_found_cut_off(bs, start);
         return 0;
     }
-    return DIV_ROUND_UP(end - host, s->cluster_size);
+    end = ROUND_UP(end, (uint64_t)s->cluster_size);
+    return MIN(n, (end - host) >> s->subcluster_bits);
 }
 
 /* Fill @e from @slice. `lock` held. */
@@ -206,22 +284,26 @@ static int extent_from_slice(BlockDriverState *bs, const Qcow2Table *slice, uint
 {
     Qcow2State *s = bs->opaque;
     uint32_t index = qcow2_l2_index(s, offset) % s->slice_entries;
-    uint64_t within = qcow2_in_cluster(s, offset);
-    uint64_t wanted = DIV_ROUND_UP(within + bytes, s->cluster_size);
-    uint32_t n = slice_run(s, slice->data, index, MIN(wanted, s->slice_entries - index));
-    uint64_t entry = be64_at(slice->data, index);
+    uint64_t within = qcow2_in_cluster(s, offset), in_sub = offset & (s->subcluster_size - 1);
+    unsigned sub = within >> s->subcluster_bits, per_cluster = s->cluster_size >> s->subcluster_bits;
+    uint64_t wanted = DIV_ROUND_UP(in_sub + bytes, s->subcluster_size);
+    uint32_t max = MIN(wanted, (uint64_t)(s->slice_entries - index) * per_cluster - sub);
+    uint64_t entry = qcow2_entry(s, slice->data, index), bits = qcow2_bits(s, slice->data, index);
+    uint32_t n;
 
-    if (!qcow2_entry_valid(bs, offset - within, entry)) {
+    if (!qcow2_entry_valid(bs, offset - within, entry, bits)) {
         return -EIO;
     }
-    e->kind = qcow2_entry_kind(s, entry);
+    n = s->ext_l2 ? slice_run_subs(s, slice->data, index, sub, max)
+                  : slice_run(s, slice->data, index, max);
+    e->kind = qcow2_sub_kind(s, entry, bits, sub);
     if (e->kind == QCOW2_NORMAL) {
-        n = clusters_in_file(bs, entry & QCOW2_OFFSET_MASK, n);
+        n = subs_in_file(bs, (entry & QCOW2_OFFSET_MASK) + within - in_sub, n);
         if (!n) {
             return -EIO;
         }
     }
-    e->bytes = MIN(bytes, (uint64_t)n * s->cluster_size - within);
+    e->bytes = MIN(bytes, (uint64_t)n * s->subcluster_size - in_sub);
     if (e->kind == QCOW2_PACKED) {
         qcow2_packed_place(s, entry, &e->host, &e->packed_bytes);
     } else {
@@ -267,6 +349,9 @@ int coroutine_fn qcow2_co_map(BlockDriverState *bs, uint64_t offset, uint64_t by
     Qcow2State *s = bs->opaque;
     int ret = 0;
 
+    if (unlikely(!s->data_file)) {
+        return -EIO;        /* opened without it */
+    }
     qcow2_lock(s);
     for (;;) {
         bool dropped = false;
@@ -405,14 +490,18 @@ int coroutine_fn qcow2_co_slice_for_write(BlockDriverState *bs, uint64_t offset,
 }
 
 void qcow2_set_entries(Qcow2State *s, Qcow2Table *slice, uint32_t index, uint32_t n,
-                       uint64_t first, uint64_t step)
+                       uint64_t first, uint64_t step, uint64_t bits)
 {
-    uint64_t *entries = slice->data;
+    uint64_t *words = slice->data;
+    unsigned shift = s->ext_l2;
 
-    for (uint32_t i = 0; i < n; i++) {
-        entries[index + i] = GUINT64_TO_BE(first + i * step);
+    for (uint32_t i = index; i < index + n; i++) {
+        words[i << shift] = GUINT64_TO_BE(first + (i - index) * step);
+        if (s->ext_l2) {
+            words[2 * i + 1] = GUINT64_TO_BE(bits);
+        }
     }
-    qcow2_cache_dirty(&s->l2, slice, index * 8, (index + n) * 8);
+    qcow2_cache_dirty(&s->l2, slice, index * 8 << shift, (index + n) * 8 << shift);
 }
 
 void qcow2_free_entry(Qcow2State *s, uint64_t entry, bool discard)
@@ -423,6 +512,9 @@ void qcow2_free_entry(Qcow2State *s, uint64_t entry, bool discard)
     switch (qcow2_entry_kind(s, entry)) {
     case QCOW2_NORMAL:
     case QCOW2_ZERO_ALLOC:
+        if (s->external) {
+            break;      /* not counted */
+        }
         qcow2_free_clusters(s, (entry & QCOW2_OFFSET_MASK) >> s->cluster_bits, 1, discard);
         break;
     case QCOW2_PACKED:

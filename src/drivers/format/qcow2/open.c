@@ -31,7 +31,7 @@ static int check_size_option(bool has, int64_t value, const char *name, Error **
 /* What it takes to have all L2 entries of the disk in memory. */
 static uint64_t l2_bytes_of_disk(Qcow2State *s)
 {
-    return ROUND_UP(DIV_ROUND_UP(s->length_bytes, s->cluster_size) * 8, (uint64_t)s->slice_bytes);
+    return ROUND_UP(DIV_ROUND_UP(s->length_bytes, s->cluster_size) * (8 << s->ext_l2), (uint64_t)s->slice_bytes);
 }
 
 static int settings_caches(Qcow2State *s, const BlockdevOptionsQcow2 *o, Qcow2Settings *set,
@@ -113,7 +113,7 @@ static void settings_apply(Qcow2State *s, const Qcow2Settings *set)
     qcow2_cache_destroy(&s->l2);
     qcow2_cache_destroy(&s->rb);
     s->slice_bytes = set->slice_bytes;
-    s->slice_entries = set->slice_bytes / 8;
+    s->slice_entries = set->slice_bytes / (8 << s->ext_l2);
     s->discard_request = set->discard_request;
     s->discard_snapshot = set->discard_snapshot;
     s->discard_other = set->discard_other;
@@ -175,7 +175,7 @@ static int coroutine_fn co_open_tables(BlockDriverState *bs, Error **errp)
     }
     s->fresh_from = DIV_ROUND_UP(file_bytes, s->cluster_size);
     allocated = bdrv_co_get_allocated_file_size(bs->file->bs);
-    s->sparse_data = allocated >= 0 && allocated < file_bytes;
+    s->sparse_data = s->external || (allocated >= 0 && allocated < file_bytes);
     return 0;
 }
 
@@ -199,6 +199,7 @@ static void state_free(Qcow2State *s)
     qcow2_cache_destroy(&s->rb);
     qcow2_free_header(s);
     g_free(s->damage);
+    g_free(s->data_file_name);
     g_free(s->l1_table);
     g_free(s->reftable);
     g_array_free(s->freed_runs, true);
@@ -245,6 +246,32 @@ static int coroutine_fn co_replay_refcounts(BlockDriverState *bs, Error **errp)
     return ret;
 }
 
+/* Find out where guest data lies. */
+static int coroutine_fn co_open_data_file(BlockDriverState *bs, const BlockdevRef *ref, int flags, Error **errp)
+{
+    Qcow2State *s = bs->opaque;
+
+    if (!s->external) {
+        if (ref) {
+            error_setg(errp, "'data-file' can only be set for images with an external data file");
+            return -EINVAL;
+        }
+        s->data_file = bs->file;
+        return 0;
+    }
+    bs->file->role &= ~BDRV_CHILD_DATA;
+    if (ref) {
+        s->data_file = bdrv_co_open_child(bs, ref, "data-file", BDRV_CHILD_DATA, errp);
+    } else if (flags & BDRV_O_NO_IO) {
+        return 0;
+    } else if (s->data_file_name) {
+        s->data_file = bdrv_co_open_child_named(bs, s->data_file_name, "data-file", BDRV_CHILD_DATA, errp);
+    } else {
+        error_setg(errp, "'data-file' is required for this image");
+    }
+    return s->data_file ? 0 : -EINVAL;
+}
+
 static int coroutine_fn qcow2_co_open(BlockDriverState *bs, const BlockdevOptions *opts,
                                       int flags, Error **errp)
 {
@@ -262,7 +289,10 @@ static int coroutine_fn qcow2_co_open(BlockDriverState *bs, const BlockdevOption
         return ret;
     }
     state_init(s);
-    ret = settings_parse(s, o, flags, &set, errp);
+    ret = co_open_data_file(bs, o->data_file, flags, errp);
+    if (!ret) {
+        ret = settings_parse(s, o, flags, &set, errp);
+    }
     if (!ret) {
         settings_apply(s, &set);
         ret = co_open_tables(bs, errp);
@@ -271,7 +301,7 @@ static int coroutine_fn qcow2_co_open(BlockDriverState *bs, const BlockdevOption
         state_free(s);
         return ret;
     }
-    s->autoclear_pending = s->autoclear != 0;
+    s->autoclear_pending = (s->autoclear & ~QCOW2_AUTOCLEAR_RAW) != 0;
     s->corrupt = s->incompatible & QCOW2_INCOMPAT_CORRUPT;
     if ((flags & BDRV_O_RDWR) && !(flags & BDRV_O_CHECK) && (s->incompatible & QCOW2_INCOMPAT_DIRTY)) {
         ret = co_replay_refcounts(bs, errp);
@@ -288,7 +318,12 @@ static int coroutine_fn qcow2_co_open(BlockDriverState *bs, const BlockdevOption
 static int coroutine_fn co_write_all(BlockDriverState *bs)
 {
     Qcow2State *s = bs->opaque;
-    int ret = qcow2_co_commit(bs, true);
+    int ret;
+
+    if (!s->data_file) {
+        return 0;       /* nothing can have changed */
+    }
+    ret = qcow2_co_commit(bs, true);
 
     /* The second writes the refcounts of what the first has freed. */
     if (!ret) {
@@ -305,7 +340,7 @@ static int coroutine_fn co_write_all(BlockDriverState *bs)
             bdrv_co_truncate(bs->file, end, false, PREALLOC_MODE_OFF, 0, NULL);
         }
     }
-    return ret ? ret : bdrv_co_flush(bs->file->bs);
+    return ret ? ret : qcow2_co_flush_files(bs);
 }
 
 int coroutine_fn qcow2_co_settle(BlockDriverState *bs)
@@ -392,7 +427,8 @@ static void qcow2_refresh_limits(BlockDriverState *bs, BlockLimits *bl)
     Qcow2State *s = bs->opaque;
 
     bl->request_alignment = 1;
-    bl->pwrite_zeroes_alignment = bl->pdiscard_alignment = s->cluster_size;
+    bl->pdiscard_alignment = s->cluster_size;
+    bl->pwrite_zeroes_alignment = s->subcluster_size;
     bl->max_transfer = bl->opt_transfer = 0;
     bl->max_pdiscard = bl->max_pwrite_zeroes = 0;
     bl->max_iov = IOV_MAX;
@@ -404,7 +440,8 @@ static void qcow2_refresh_filename(BlockDriverState *bs)
 {
     json_object *backing = bs->options ? qdict_get(bs->options, "backing") : NULL;
     bool without = bs->options && qdict_haskey(bs->options, "backing") && !backing;
-    bool other = without && bs->backing_file && *bs->backing_file;
+    bool other = (without && bs->backing_file && *bs->backing_file) ||
+                 (bs->options && qdict_haskey(bs->options, "data-file"));
 
     g_free(bs->exact_filename);
     bs->exact_filename = g_strdup(bs->file->bs->drv->kind == BLOCK_DRIVER_PROTOCOL && !other &&

@@ -64,6 +64,17 @@
  * I/O. A commit that frees flips the epoch, and the clusters are freed when the requests of
  * the old epoch are gone (step 6 is put off until then).
  *
+ * EXTERNAL DATA FILE. Guest clusters lie in another file (s->data_file), each at its guest
+ * offset, and are not counted: nothing has to be found or freed for them, but nothing is known
+ * of what the file holds there either, so none is fresh. A commit flushes that file too before
+ * entries are written (step 3). A raw one is kept such that it reads as the disk does: zeroes
+ * and discards write to it before they change an entry.
+ *
+ * SUBCLUSTERS (extended L2 entries). An entry is two words: the cluster, and a bit each for
+ * "has data" and "reads as zeroes" for each of 32 parts; a part with neither shows the
+ * backing file, whether there is a cluster or not. Where there are none, a cluster is its only
+ * part: `subcluster_size` is the cluster's, and the second word reads as 0.
+ *
  * LOCKS. `lock` is a plain mutex, held for instants, never over a suspension: it guards
  * all tables and lists here. Three coroutine locks make rare things one at a time; order:
  * l1_lock (making L2 tables, moving the L1 table) > alloc_lock (finding the next free
@@ -105,8 +116,16 @@
 #define QCOW2_INCOMPAT_COMPRESSION (1ULL << 3)
 #define QCOW2_INCOMPAT_EXT_L2   (1ULL << 4)
 #define QCOW2_INCOMPAT_KNOWN    (QCOW2_INCOMPAT_DIRTY | QCOW2_INCOMPAT_CORRUPT | \
-                                 QCOW2_INCOMPAT_COMPRESSION)
+                                 QCOW2_INCOMPAT_DATA_FILE | QCOW2_INCOMPAT_COMPRESSION | \
+                                 QCOW2_INCOMPAT_EXT_L2)
 #define QCOW2_COMPAT_LAZY       (1ULL << 0)
+#define QCOW2_AUTOCLEAR_RAW     (1ULL << 1)  /* the external data file is the disk, byte for byte */
+
+/* The second word of an extended L2 entry */
+#define QCOW2_SUBCLUSTERS       32
+#define QCOW2_EXT_L2_CLUSTER_BITS_MIN 14
+#define QCOW2_BITS_DATA         UINT64_C(0x00000000ffffffff)
+#define QCOW2_BITS_ZERO         UINT64_C(0xffffffff00000000)
 
 /* Header extensions */
 #define QCOW2_EXT_END           0
@@ -169,6 +188,14 @@ typedef struct Qcow2State {
     uint32_t cluster_size;
     uint64_t l2_entries, rb_entries;    /* in an L2 table, in a refcount block */
     uint32_t slice_bytes, slice_entries;
+    bool ext_l2;                        /* entries have two words */
+    unsigned subcluster_bits;
+    uint32_t subcluster_size;           /* of the cluster, without extended entries */
+    bool external;                      /* guest data lies in a file of its own */
+    bool raw_data;                      /* ... which reads as the disk does */
+    char *data_file_name;               /* as the header has it; or NULL */
+    BdrvChild *data_file;               /* where guest data lies: bs->file, or the external file; NULL:
+                                         * opened without guest data (BDRV_O_NO_IO) */
     uint64_t cluster_max;               /* clusters that an offset can name */
     unsigned compression_type;          /* 0 zlib, 1 zstd */
 
@@ -259,6 +286,35 @@ static inline uint64_t qcow2_l1_needed(Qcow2State *s, uint64_t bytes)
     return (bytes >> shift) + !!(bytes & ((1ULL << shift) - 1));
 }
 
+/* The two words of entry @i of a slice. */
+static inline uint64_t qcow2_entry(const Qcow2State *s, const void *slice, uint64_t i)
+{
+    return be64_at(slice, i << s->ext_l2);
+}
+
+static inline uint64_t qcow2_bits(const Qcow2State *s, const void *slice, uint64_t i)
+{
+    return s->ext_l2 ? be64_at(slice, 2 * i + 1) : 0;
+}
+
+/* The bits for "has data" of subclusters [@from, @to). */
+static inline uint64_t qcow2_bits_range(unsigned from, unsigned to)
+{
+    return ((1ULL << to) - 1) & ~((1ULL << from) - 1);
+}
+
+/* Does an entry that is not compressed name a cluster? At 0 there can be one only outside. */
+static inline bool qcow2_entry_has_cluster(const Qcow2State *s, uint64_t entry)
+{
+    return (entry & QCOW2_OFFSET_MASK) || (s->external && (entry & QCOW2_COPIED));
+}
+
+/* ... of its own, that may be written to? What lies outside is not shared. */
+static inline bool qcow2_entry_is_own(const Qcow2State *s, uint64_t entry)
+{
+    return s->external || (entry & QCOW2_COPIED);
+}
+
 static inline void qcow2_lock(Qcow2State *s)
 {
     pthread_mutex_lock(&s->lock);
@@ -327,9 +383,13 @@ void qcow2_cache_clean(Qcow2Cache *c, Qcow2Table *t);
 void qcow2_cache_drop(Qcow2Cache *c, uint64_t offset, uint64_t bytes);
 
 /* ---- map.c ---- */
+/* Of the cluster as a whole: with subclusters NORMAL says only that there is one. */
 Qcow2Kind qcow2_entry_kind(Qcow2State *s, uint64_t entry);
-/* Check what an entry says. `lock` held. False: the image was marked corrupt. */
-bool qcow2_entry_valid(BlockDriverState *bs, uint64_t guest, uint64_t entry);
+/* Of subcluster @i of the cluster; without subclusters, of the cluster. */
+Qcow2Kind qcow2_sub_kind(Qcow2State *s, uint64_t entry, uint64_t bits, unsigned i);
+/* Check what an entry says of the cluster at @guest. `lock` held. False: the image was marked
+ * corrupt. */
+bool qcow2_entry_valid(BlockDriverState *bs, uint64_t guest, uint64_t entry, uint64_t bits);
 /* Find @offset. The extent is at least one byte, at most @bytes. With kind NORMAL or PACKED it
  * is in use until qcow2_use_end(). Takes `lock`. 0 or -errno. */
 int coroutine_fn qcow2_co_map(BlockDriverState *bs, uint64_t offset, uint64_t bytes,
@@ -338,9 +398,10 @@ int coroutine_fn qcow2_co_map(BlockDriverState *bs, uint64_t offset, uint64_t by
  * or copied if need be. `lock` is held before and after, but may be dropped: see *dropped. */
 int coroutine_fn qcow2_co_slice_for_write(BlockDriverState *bs, uint64_t offset,
                                           Qcow2Table **slice, uint32_t *index, bool *dropped);
-/* Set entries; `lock` held, @slice pinned. Entry i is @first + i * @step. */
+/* Set entries; `lock` held, @slice pinned. Entry i is @first + i * @step; the second words,
+ * if there are, become @bits. */
 void qcow2_set_entries(Qcow2State *s, Qcow2Table *slice, uint32_t index, uint32_t n,
-                       uint64_t first, uint64_t step);
+                       uint64_t first, uint64_t step, uint64_t bits);
 /* The reference in @entry is gone from memory: free what it refers to, after the commit. */
 void qcow2_free_entry(Qcow2State *s, uint64_t entry, bool discard);
 /* Where the stream of a compressed entry lies. */
@@ -396,6 +457,8 @@ int coroutine_fn qcow2_co_before_change(BlockDriverState *bs);
 /* One reference less, after the next commit. `lock` held. */
 void qcow2_free_clusters(Qcow2State *s, uint64_t cluster, uint64_t n, bool discard);
 int coroutine_fn qcow2_co_flush(BlockDriverState *bs);
+/* Make what was written to the file, and to the external data file, durable. */
+int coroutine_fn qcow2_co_flush_files(BlockDriverState *bs);
 
 /* ---- read.c, write.c, compressed.c, zero_discard.c ---- */
 int coroutine_fn qcow2_co_preadv(BlockDriverState *bs, int64_t offset, int64_t bytes,
@@ -404,8 +467,11 @@ int coroutine_fn qcow2_co_preadv(BlockDriverState *bs, int64_t offset, int64_t b
 int coroutine_fn qcow2_co_read_backing(BlockDriverState *bs, uint64_t offset, uint64_t bytes,
                                        QEMUIOVector *qiov, size_t qiov_offset,
                                        BdrvRequestFlags flags);
-/* Read the file, zeroes behind its end. */
+/* Read the file, zeroes behind its end; or where guest data lies. */
 int coroutine_fn qcow2_co_read_file(BlockDriverState *bs, uint64_t host, uint64_t bytes,
+                                    QEMUIOVector *qiov, size_t qiov_offset,
+                                    BdrvRequestFlags flags);
+int coroutine_fn qcow2_co_read_data(BlockDriverState *bs, uint64_t host, uint64_t bytes,
                                     QEMUIOVector *qiov, size_t qiov_offset,
                                     BdrvRequestFlags flags);
 /* Is there something below, or will there be? */

@@ -6,11 +6,10 @@
  */
 #include "drivers/format/qcow2/qcow2.h"
 
-int coroutine_fn qcow2_co_read_file(BlockDriverState *bs, uint64_t host, uint64_t bytes,
-                                    QEMUIOVector *qiov, size_t qiov_offset,
-                                    BdrvRequestFlags flags)
+static int coroutine_fn read_co_child(BdrvChild *c, uint64_t host, uint64_t bytes, QEMUIOVector *qiov,
+                                      size_t qiov_offset, BdrvRequestFlags flags)
 {
-    uint64_t end = bdrv_getlength_cached(bs->file->bs);
+    uint64_t end = bdrv_getlength_cached(c->bs);
     uint64_t n = host < end ? MIN(bytes, end - host) : 0;
     int ret = 0;
 
@@ -18,9 +17,25 @@ int coroutine_fn qcow2_co_read_file(BlockDriverState *bs, uint64_t host, uint64_
         qemu_iovec_memset(qiov, qiov_offset + n, 0, bytes - n);
     }
     if (n) {
-        ret = bdrv_co_preadv_part(bs->file, host, n, qiov, qiov_offset, flags);
+        ret = bdrv_co_preadv_part(c, host, n, qiov, qiov_offset, flags);
     }
     return ret;
+}
+
+int coroutine_fn qcow2_co_read_file(BlockDriverState *bs, uint64_t host, uint64_t bytes,
+                                    QEMUIOVector *qiov, size_t qiov_offset,
+                                    BdrvRequestFlags flags)
+{
+    return read_co_child(bs->file, host, bytes, qiov, qiov_offset, flags);
+}
+
+int coroutine_fn qcow2_co_read_data(BlockDriverState *bs, uint64_t host, uint64_t bytes,
+                                    QEMUIOVector *qiov, size_t qiov_offset,
+                                    BdrvRequestFlags flags)
+{
+    Qcow2State *s = bs->opaque;
+
+    return read_co_child(s->data_file, host, bytes, qiov, qiov_offset, flags);
 }
 
 bool qcow2_backing_is_zero(BlockDriverState *bs, uint64_t offset, uint64_t bytes)
@@ -68,7 +83,7 @@ static int coroutine_fn read_co_extent(BlockDriverState *bs, const Qcow2Extent *
 
     switch (e->kind) {
     case QCOW2_NORMAL:
-        ret = qcow2_co_read_file(bs, e->host, e->bytes, qiov, qiov_offset, flags);
+        ret = qcow2_co_read_data(bs, e->host, e->bytes, qiov, qiov_offset, flags);
         qcow2_use_end(s, e->epoch);
         return ret;
     case QCOW2_PACKED:
@@ -122,7 +137,7 @@ int coroutine_fn qcow2_co_block_status(BlockDriverState *bs, bool want_zero, int
     case QCOW2_NORMAL:
         qcow2_use_end(s, e.epoch);
         *map = e.host;
-        *file = bs->file->bs;
+        *file = s->data_file->bs;
         return BDRV_BLOCK_DATA | BDRV_BLOCK_OFFSET_VALID | BDRV_BLOCK_ALLOCATED |
                (__atomic_load_n(&s->sparse_data, __ATOMIC_RELAXED) ? BDRV_BLOCK_RECURSE : 0);
     case QCOW2_PACKED:
@@ -130,7 +145,7 @@ int coroutine_fn qcow2_co_block_status(BlockDriverState *bs, bool want_zero, int
         return BDRV_BLOCK_DATA | BDRV_BLOCK_ALLOCATED | BDRV_BLOCK_COMPRESSED;
     case QCOW2_ZERO_ALLOC:
         *map = e.host;
-        *file = bs->file->bs;
+        *file = s->data_file->bs;
         return BDRV_BLOCK_ZERO | BDRV_BLOCK_OFFSET_VALID | BDRV_BLOCK_ALLOCATED;
     case QCOW2_ZERO_PLAIN:
         return BDRV_BLOCK_ZERO | BDRV_BLOCK_ALLOCATED;

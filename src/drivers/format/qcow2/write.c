@@ -6,7 +6,11 @@
  *   fresh      the guest sees zeroes there, and the cluster is known to be zero: enter it
  *              into the table, then write.
  *   copy       all else: read what the piece leaves out of its first and last cluster,
- *              write head, data and tail in one request, then change the table.
+ *              write head, data and tail in one request, then change the table. With
+ *              subclusters, what it leaves out of its first and last subcluster is enough where
+ *              the place stays or there was none; and there the range that others
+ *              wait for is that of the subclusters.
+ * With an external data file nothing is fresh, and the place of a cluster is always known.
  * Why this is safe against power failure, and against each other, is told in qcow2.h.
  *
  * Runs on: the request's thread. Suspends without any lock held, except where metadata has
@@ -29,6 +33,8 @@ typedef struct Piece {
     bool fresh;                         /* the new place reads as zeroes */
     bool reuse;                         /* ZERO_ALLOC: the place stays */
     uint64_t head_entry, tail_entry;    /* old contents of the first and last cluster */
+    uint64_t head_bits, tail_bits;
+    uint64_t copy_from, copy_to;        /* guest range that is written with head and tail */
     unsigned epoch;
 } Piece;
 
@@ -60,17 +66,18 @@ bool coroutine_fn qcow2_co_wait_allocs(Qcow2State *s, uint64_t from, uint64_t to
 
 static int coroutine_fn piece_co_write_at(BlockDriverState *bs, Piece *p, uint64_t host)
 {
-    int ret = bdrv_co_pwritev_part(bs->file, host, p->bytes, p->qiov, p->qiov_offset, p->flags);
+    Qcow2State *s = bs->opaque;
+    int ret = bdrv_co_pwritev_part(s->data_file, host, p->bytes, p->qiov, p->qiov_offset, p->flags);
 
-    qcow2_use_end(bs->opaque, p->epoch);
+    qcow2_use_end(s, p->epoch);
     return ret;
 }
 
 /* ---- copy on write ---- */
 
-/* The old contents of [offset, +bytes), inside one cluster, whose entry is @entry. */
-static int coroutine_fn copy_co_read(BlockDriverState *bs, uint64_t entry, uint64_t offset,
-                                     uint64_t bytes, uint8_t *buf)
+/* The old contents of [offset, +bytes), inside one subcluster. */
+static int coroutine_fn copy_co_read_sub(BlockDriverState *bs, uint64_t entry, uint64_t bits,
+                                         uint64_t offset, uint64_t bytes, uint8_t *buf)
 {
     Qcow2State *s = bs->opaque;
     uint64_t within = qcow2_in_cluster(s, offset), host;
@@ -80,18 +87,18 @@ static int coroutine_fn copy_co_read(BlockDriverState *bs, uint64_t entry, uint6
     int ret;
 
     qemu_iovec_init_buf(&qiov, buf, bytes);
-    switch (qcow2_entry_kind(s, entry)) {
+    switch (qcow2_sub_kind(s, entry, bits, within >> s->subcluster_bits)) {
     case QCOW2_UNALLOCATED:
         return qcow2_co_read_backing(bs, offset, bytes, &qiov, 0, 0);
     case QCOW2_NORMAL:
         host = entry & QCOW2_OFFSET_MASK;
-        if (host >= (uint64_t)bdrv_getlength_cached(bs->file->bs)) {
+        if (host >= (uint64_t)bdrv_getlength_cached(s->data_file->bs) && !s->raw_data) {
             qcow2_lock(s);
             qcow2_found_cut_off(bs, host);
             qcow2_unlock(s);
             return -EIO;
         }
-        return qcow2_co_read_file(bs, host + within, bytes, &qiov, 0, 0);
+        return qcow2_co_read_data(bs, host + within, bytes, &qiov, 0, 0);
     case QCOW2_PACKED:
         cluster = qemu_try_blockalign(bs, s->cluster_size);
         if (!cluster) {
@@ -108,14 +115,38 @@ static int coroutine_fn copy_co_read(BlockDriverState *bs, uint64_t entry, uint6
     }
 }
 
+/* The same inside one cluster: subclusters of one kind together. */
+static int coroutine_fn copy_co_read(BlockDriverState *bs, uint64_t entry, uint64_t bits,
+                                     uint64_t offset, uint64_t bytes, uint8_t *buf)
+{
+    Qcow2State *s = bs->opaque;
+    int ret = 0;
+
+    while (bytes && !ret) {
+        unsigned sub = qcow2_in_cluster(s, offset) >> s->subcluster_bits;
+        Qcow2Kind kind = qcow2_sub_kind(s, entry, bits, sub);
+        uint64_t n = s->subcluster_size - (offset & (s->subcluster_size - 1));
+
+        while (n < bytes && qcow2_sub_kind(s, entry, bits, ++sub) == kind) {
+            n += s->subcluster_size;
+        }
+        n = MIN(n, bytes);
+        ret = copy_co_read_sub(bs, entry, bits, offset, n, buf);
+        offset += n;
+        buf += n;
+        bytes -= n;
+    }
+    return ret;
+}
+
 /* Read head and tail, and write all in one. Where the place is known to be zero, a head or
  * tail of zeroes is left out. */
 static int coroutine_fn copy_co_data(BlockDriverState *bs, Piece *p)
 {
     Qcow2State *s = bs->opaque;
-    uint64_t head = qcow2_in_cluster(s, p->offset), end = p->offset + p->bytes;
-    uint64_t tail = ROUND_UP(end, (uint64_t)s->cluster_size) - end;
-    uint8_t *buf = head + tail ? qemu_try_blockalign(bs->file->bs, head + tail) : NULL;
+    uint64_t head = p->offset - p->copy_from, end = p->offset + p->bytes;
+    uint64_t tail = p->copy_to - end;
+    uint8_t *buf = head + tail ? qemu_try_blockalign(s->data_file->bs, head + tail) : NULL;
     QEMUIOVector qiov;
     int ret = 0;
 
@@ -123,10 +154,10 @@ static int coroutine_fn copy_co_data(BlockDriverState *bs, Piece *p)
         return -ENOMEM;
     }
     if (head) {
-        ret = copy_co_read(bs, p->head_entry, p->offset - head, head, buf);
+        ret = copy_co_read(bs, p->head_entry, p->head_bits, p->copy_from, head, buf);
     }
     if (tail && !ret) {
-        ret = copy_co_read(bs, p->tail_entry, end, tail, buf + head);
+        ret = copy_co_read(bs, p->tail_entry, p->tail_bits, end, tail, buf + head);
     }
     if (ret < 0) {
         qemu_vfree(buf);
@@ -145,31 +176,111 @@ static int coroutine_fn copy_co_data(BlockDriverState *bs, Piece *p)
     if (tail) {
         qemu_iovec_add(&qiov, buf + head, tail);
     }
-    ret = bdrv_co_pwritev(bs->file, p->host + skip, qiov.size, &qiov,
+    ret = bdrv_co_pwritev(s->data_file, p->host + qcow2_in_cluster(s, p->copy_from + skip), qiov.size, &qiov,
                           head - skip + tail ? p->flags & ~BDRV_REQ_REGISTERED_BUF : p->flags);
     qemu_iovec_destroy(&qiov);
     qemu_vfree(buf);
     return ret;
 }
 
+/* The subclusters of entry @i of the piece that lie in guest [from, to). */
+static uint64_t piece_bits(Qcow2State *s, const Piece *p, uint32_t i, uint64_t from, uint64_t to)
+{
+    uint64_t start = p->offset - qcow2_in_cluster(s, p->offset) + (uint64_t)i * s->cluster_size;
+    uint64_t end = start + s->cluster_size;
+
+    if (!s->ext_l2) {
+        return 0;
+    }
+    from = MAX(from, start);
+    to = MIN(to, end);
+    return qcow2_bits_range((from - start) >> s->subcluster_bits,
+                            DIV_ROUND_UP(to - start, s->subcluster_size));
+}
+
+/* Enter the place; what is in guest [from, to) has data there. Of the rest the entry keeps what it
+ * said: nothing, or zeroes, or (where the place stays) data. `lock` held. */
+static void piece_link(Qcow2State *s, const Piece *p, uint64_t from, uint64_t to)
+{
+    if (!s->ext_l2) {
+        qcow2_set_entries(s, p->slice, p->index, p->n, p->host | QCOW2_COPIED, s->cluster_size, 0);
+        return;
+    }
+    for (uint32_t i = 0; i < p->n; i++) {
+        uint64_t old = qcow2_entry(s, p->slice->data, p->index + i);
+        uint64_t bits = old & QCOW2_COMPRESSED ? 0 : qcow2_bits(s, p->slice->data, p->index + i);
+        uint64_t data = piece_bits(s, p, i, from, to);
+
+        bits = (bits | data) & ~(data << QCOW2_SUBCLUSTERS);
+        qcow2_set_entries(s, p->slice, p->index + i, 1,
+                          (p->host + (uint64_t)i * s->cluster_size) | QCOW2_COPIED, 0, bits);
+    }
+}
+
+/* Data of the cluster that has to move with it: guest bytes, from its start on. */
+static void moved_data(Qcow2State *s, uint64_t entry, uint64_t bits, uint64_t *from, uint64_t *to)
+{
+    uint32_t data = bits & QCOW2_BITS_DATA;
+
+    *from = s->cluster_size;
+    *to = 0;
+    if (entry & QCOW2_COMPRESSED) {
+        *from = 0;
+        *to = s->cluster_size;
+    } else if (data) {
+        *from = (uint64_t)__builtin_ctz(data) << s->subcluster_bits;
+        *to = (uint64_t)(QCOW2_SUBCLUSTERS - __builtin_clz(data)) << s->subcluster_bits;
+    }
+}
+
+/* How far beyond the guest's bytes has to be written. */
+static void piece_copy_range(Qcow2State *s, Piece *p)
+{
+    const uint64_t sub = s->subcluster_size, end = p->offset + p->bytes;
+    uint64_t start = p->offset - qcow2_in_cluster(s, p->offset);
+    uint64_t last = start + (uint64_t)(p->n - 1) * s->cluster_size, from, to;
+
+    p->copy_from = p->offset & ~(sub - 1);
+    p->copy_to = ROUND_UP(end, sub);
+    if (!s->ext_l2) {
+        return;
+    }
+    if (p->reuse) {
+        /* What has data here is complete. */
+        if (p->head_bits & (1ULL << ((p->copy_from - start) >> s->subcluster_bits))) {
+            p->copy_from = p->offset;
+        }
+        if (p->tail_bits & (1ULL << ((p->copy_to - 1 - last) >> s->subcluster_bits))) {
+            p->copy_to = end;
+        }
+        return;
+    }
+    moved_data(s, p->head_entry, p->head_bits, &from, &to);
+    p->copy_from = MIN(p->copy_from, start + from);
+    moved_data(s, p->tail_entry, p->tail_bits, &from, &to);
+    p->copy_to = MAX(p->copy_to, last + to);
+}
+
 /* The data is written: change the entries, free what they had. `lock` held. */
 static void copy_link(Qcow2State *s, Piece *p)
 {
     for (uint32_t i = 0; i < p->n && !p->reuse; i++) {
-        qcow2_free_entry(s, be64_at(p->slice->data, p->index + i), s->discard_other);
+        qcow2_free_entry(s, qcow2_entry(s, p->slice->data, p->index + i), s->discard_other);
     }
-    qcow2_set_entries(s, p->slice, p->index, p->n, p->host | QCOW2_COPIED, s->cluster_size);
+    piece_link(s, p, p->copy_from, p->copy_to);
 }
 
 /* `lock` held before, not after. */
 static int coroutine_fn piece_co_copy(BlockDriverState *bs, Piece *p)
 {
     Qcow2State *s = bs->opaque;
+    /* Where the place stays, other subclusters may be filled meanwhile. */
+    uint64_t unit = p->reuse ? s->subcluster_size : s->cluster_size;
     Qcow2Alloc alloc = {
-        .guest_from = p->offset - qcow2_in_cluster(s, p->offset),
-        .guest_to = ROUND_UP(p->offset + p->bytes, (uint64_t)s->cluster_size),
+        .guest_from = p->offset & ~(unit - 1), .guest_to = ROUND_UP(p->offset + p->bytes, unit),
     };
 
+    piece_copy_range(s, p);
     qemu_co_queue_init(&alloc.waiters);
     LIST_INSERT_HEAD(&s->allocs, &alloc, next);
     p->epoch = qcow2_use_begin(s);
@@ -181,7 +292,7 @@ static int coroutine_fn piece_co_copy(BlockDriverState *bs, Piece *p)
     qcow2_lock(s);
     if (!ret) {
         copy_link(s, p);
-    } else if (!p->reuse) {
+    } else if (!p->reuse && !s->external) {
         qcow2_free_clusters(s, p->host >> s->cluster_bits, p->n, false);
     }
     LIST_REMOVE(&alloc, next);
@@ -195,23 +306,45 @@ static int coroutine_fn piece_co_copy(BlockDriverState *bs, Piece *p)
 
 /* Clusters that can be treated alike. */
 typedef enum PieceSort {
-    PIECE_IN_PLACE,     /* neighbours in the file */
+    PIECE_IN_PLACE,     /* neighbours in the file, with data */
     PIECE_ZERO,         /* read as zeroes, have no cluster */
-    PIECE_REUSE,        /* read as zeroes, have a cluster of their own; neighbours */
+    PIECE_REUSE,        /* have a cluster of their own, but no data there yet; neighbours */
     PIECE_COPY,
 } PieceSort;
 
-static PieceSort entry_sort(BlockDriverState *bs, uint64_t guest, uint64_t entry)
+/* @data: the subclusters that are written to. */
+static PieceSort sub_entry_sort(BlockDriverState *bs, uint64_t guest, uint64_t entry, uint64_t bits, uint64_t data)
 {
     Qcow2State *s = bs->opaque;
 
     switch (qcow2_entry_kind(s, entry)) {
     case QCOW2_NORMAL:
-        return entry & QCOW2_COPIED ? PIECE_IN_PLACE : PIECE_COPY;
+        if (!qcow2_entry_is_own(s, entry)) {
+            return PIECE_COPY;
+        }
+        return (bits & data) == data ? PIECE_IN_PLACE : PIECE_REUSE;
+    case QCOW2_UNALLOCATED:
+        return ((bits >> QCOW2_SUBCLUSTERS) & data) == data ||
+               qcow2_backing_is_zero(bs, guest, s->cluster_size) ? PIECE_ZERO : PIECE_COPY;
+    default:
+        return PIECE_COPY;
+    }
+}
+
+static PieceSort entry_sort(BlockDriverState *bs, uint64_t guest, uint64_t entry, uint64_t bits, uint64_t data)
+{
+    Qcow2State *s = bs->opaque;
+
+    if (s->ext_l2) {
+        return sub_entry_sort(bs, guest, entry, bits, data);
+    }
+    switch (qcow2_entry_kind(s, entry)) {
+    case QCOW2_NORMAL:
+        return qcow2_entry_is_own(s, entry) ? PIECE_IN_PLACE : PIECE_COPY;
     case QCOW2_ZERO_PLAIN:
         return PIECE_ZERO;
     case QCOW2_ZERO_ALLOC:
-        return entry & QCOW2_COPIED ? PIECE_REUSE : PIECE_COPY;
+        return qcow2_entry_is_own(s, entry) ? PIECE_REUSE : PIECE_COPY;
     case QCOW2_UNALLOCATED:
         return qcow2_backing_is_zero(bs, guest, s->cluster_size) ? PIECE_ZERO : PIECE_COPY;
     default:
@@ -219,24 +352,34 @@ static PieceSort entry_sort(BlockDriverState *bs, uint64_t guest, uint64_t entry
     }
 }
 
+/* The last cluster of the piece is known. */
+static void piece_set_tail(Qcow2State *s, Piece *p)
+{
+    p->tail_entry = qcow2_entry(s, p->slice->data, p->index + p->n - 1);
+    p->tail_bits = qcow2_bits(s, p->slice->data, p->index + p->n - 1);
+}
+
 /* How far the piece can go: sets n and bytes, at most @max clusters. -EIO: bad entry. */
 static int piece_measure(BlockDriverState *bs, Piece *p, PieceSort *sort, uint64_t max)
 {
     Qcow2State *s = bs->opaque;
     uint64_t within = qcow2_in_cluster(s, p->offset), guest = p->offset - within;
-    uint64_t first = be64_at(p->slice->data, p->index);
+    uint64_t first = qcow2_entry(s, p->slice->data, p->index), end = p->offset + p->bytes;
     uint32_t limit = MIN(DIV_ROUND_UP(within + p->bytes, s->cluster_size),
                          MIN(max, s->slice_entries - p->index));
 
-    *sort = entry_sort(bs, guest, first);
     for (p->n = 0; p->n < limit; p->n++) {
-        uint64_t entry = be64_at(p->slice->data, p->index + p->n);
+        uint64_t entry = qcow2_entry(s, p->slice->data, p->index + p->n);
+        uint64_t bits = qcow2_bits(s, p->slice->data, p->index + p->n);
         uint64_t at = guest + (uint64_t)p->n * s->cluster_size;
+        PieceSort this;
 
-        if (!qcow2_entry_valid(bs, at, entry)) {
+        if (!qcow2_entry_valid(bs, at, entry, bits)) {
             return -EIO;
         }
-        if (p->n && (entry_sort(bs, at, entry) != *sort ||
+        this = entry_sort(bs, at, entry, bits, piece_bits(s, p, p->n, p->offset, end));
+        *sort = p->n ? *sort : this;
+        if (p->n && (this != *sort ||
                      ((*sort == PIECE_IN_PLACE || *sort == PIECE_REUSE) &&
                       entry != first + (uint64_t)p->n * s->cluster_size))) {
             break;
@@ -244,7 +387,8 @@ static int piece_measure(BlockDriverState *bs, Piece *p, PieceSort *sort, uint64
     }
     p->bytes = MIN(p->bytes, (uint64_t)p->n * s->cluster_size - within);
     p->head_entry = first;
-    p->tail_entry = be64_at(p->slice->data, p->index + p->n - 1);
+    p->head_bits = qcow2_bits(s, p->slice->data, p->index);
+    piece_set_tail(s, p);
     return 0;
 }
 
@@ -252,8 +396,14 @@ static int piece_measure(BlockDriverState *bs, Piece *p, PieceSort *sort, uint64
 static bool piece_allocate(BlockDriverState *bs, Piece *p)
 {
     Qcow2State *s = bs->opaque;
-    uint64_t cluster, n = qcow2_alloc_try(bs, p->n, &cluster, &p->fresh);
+    uint64_t cluster, n;
 
+    if (s->external) {
+        p->host = p->offset - qcow2_in_cluster(s, p->offset);
+        p->fresh = false;
+        return true;
+    }
+    n = qcow2_alloc_try(bs, p->n, &cluster, &p->fresh);
     if (!n) {
         return false;
     }
@@ -261,7 +411,7 @@ static bool piece_allocate(BlockDriverState *bs, Piece *p)
     if (n < p->n) {
         p->n = n;
         p->bytes = n * s->cluster_size - qcow2_in_cluster(s, p->offset);
-        p->tail_entry = be64_at(p->slice->data, p->index + n - 1);
+        piece_set_tail(s, p);
     }
     return true;
 }
@@ -272,7 +422,7 @@ static int coroutine_fn piece_co_write(BlockDriverState *bs, Piece *p)
 {
     Qcow2State *s = bs->opaque;
     uint64_t within = qcow2_in_cluster(s, p->offset);
-    PieceSort sort;
+    PieceSort sort = PIECE_COPY;
     int ret = piece_measure(bs, p, &sort, UINT32_MAX);
 
     if (!ret && sort == PIECE_IN_PLACE) {
@@ -295,7 +445,7 @@ static int coroutine_fn piece_co_write(BlockDriverState *bs, Piece *p)
         return ret;
     }
     if (sort == PIECE_ZERO && p->fresh && p->host + ((uint64_t)p->n << s->cluster_bits) <= s->grown_to) {
-        qcow2_set_entries(s, p->slice, p->index, p->n, p->host | QCOW2_COPIED, s->cluster_size);
+        piece_link(s, p, p->offset, p->offset + p->bytes);
         p->epoch = qcow2_use_begin(s);
         qcow2_cache_put(&s->l2, p->slice);
         qcow2_unlock(s);

@@ -8,50 +8,70 @@
  *           ZERO instead of nothing.
  *
  * Runs on: the request's thread. Whole clusters only; the last one of the disk counts as
- * whole. Version 2 has no ZERO.
+ * whole. Version 2 has no ZERO. With subclusters, zeroes may also be put into parts of a cluster
+ * that has none or one of its own.
+ *
+ * Into an external data file that is raw zeroes are written first. In one that is not, discards
+ * punch holes before the entries change: what is lost then if power fails is what the guest
+ * gave away, and no later write can be hit by it.
  */
 #include "drivers/format/qcow2/qcow2.h"
 
+typedef struct Entry {
+    uint64_t word, bits;
+} Entry;
+
 /* What an entry becomes. True: what it had is to be freed. */
-typedef bool EntryRule(BlockDriverState *bs, uint64_t guest, uint64_t old, uint64_t *new);
+typedef bool EntryRule(BlockDriverState *bs, uint64_t guest, Entry old, Entry *new);
 
-static bool rule_zero_keep(BlockDriverState *bs, uint64_t guest, uint64_t old, uint64_t *new)
+/* Zeroes, without a cluster. */
+static Entry entry_zero(Qcow2State *s)
 {
-    Qcow2Kind kind = qcow2_entry_kind(bs->opaque, old);
+    return s->ext_l2 ? (Entry) { 0, QCOW2_BITS_ZERO } : (Entry) { QCOW2_ZERO, 0 };
+}
 
-    if (kind == QCOW2_UNALLOCATED && qcow2_backing_is_zero(bs, guest, 1)) {
+/* Nothing here, and nothing below. */
+static bool entry_is_nothing(BlockDriverState *bs, uint64_t guest, Entry e)
+{
+    return qcow2_entry_kind(bs->opaque, e.word) == QCOW2_UNALLOCATED && !e.bits &&
+           qcow2_backing_is_zero(bs, guest, 1);
+}
+
+static bool rule_zero_keep(BlockDriverState *bs, uint64_t guest, Entry old, Entry *new)
+{
+    Qcow2State *s = bs->opaque;
+    Qcow2Kind kind = qcow2_entry_kind(s, old.word);
+
+    if (entry_is_nothing(bs, guest, old)) {
         *new = old;
         return false;
     }
     /* A write that found data here and is still on its way would land in what the next write has
      * made of the cluster. Once freed it is not used before such requests are gone. */
-    bool quiet = kind == QCOW2_ZERO_ALLOC || !qcow2_in_use(bs->opaque);
+    bool quiet = kind == QCOW2_ZERO_ALLOC || !qcow2_in_use(s);
 
-    if ((kind == QCOW2_NORMAL || kind == QCOW2_ZERO_ALLOC) && (old & QCOW2_COPIED) && quiet) {
-        *new = old | QCOW2_ZERO;
+    if ((kind == QCOW2_NORMAL || kind == QCOW2_ZERO_ALLOC) && qcow2_entry_is_own(s, old.word) && quiet) {
+        *new = s->ext_l2 ? (Entry) { old.word, QCOW2_BITS_ZERO } : (Entry) { old.word | QCOW2_ZERO, 0 };
         return false;
     }
-    *new = QCOW2_ZERO;
+    *new = entry_zero(s);
     return true;
 }
 
-static bool rule_zero_unmap(BlockDriverState *bs, uint64_t guest, uint64_t old, uint64_t *new)
+static bool rule_zero_unmap(BlockDriverState *bs, uint64_t guest, Entry old, Entry *new)
 {
-    bool nothing = qcow2_entry_kind(bs->opaque, old) == QCOW2_UNALLOCATED &&
-                   qcow2_backing_is_zero(bs, guest, 1);
-
-    *new = nothing ? old : QCOW2_ZERO;
+    *new = entry_is_nothing(bs, guest, old) ? old : entry_zero(bs->opaque);
     return true;
 }
 
-static bool rule_discard(BlockDriverState *bs, uint64_t guest, uint64_t old, uint64_t *new)
+static bool rule_discard(BlockDriverState *bs, uint64_t guest, Entry old, Entry *new)
 {
     Qcow2State *s = bs->opaque;
 
     if (!qcow2_has_backing(bs)) {
-        *new = 0;
+        *new = (Entry) { 0, 0 };
     } else if (s->version >= 3) {
-        *new = QCOW2_ZERO;
+        *new = entry_zero(s);
     } else {
         *new = old;     /* the backing file would come to light */
         return false;
@@ -59,9 +79,9 @@ static bool rule_discard(BlockDriverState *bs, uint64_t guest, uint64_t old, uin
     return true;
 }
 
-static bool rule_unmap(BlockDriverState *bs, uint64_t guest, uint64_t old, uint64_t *new)
+static bool rule_unmap(BlockDriverState *bs, uint64_t guest, Entry old, Entry *new)
 {
-    *new = 0;
+    *new = (Entry) { 0, 0 };
     return true;
 }
 
@@ -72,15 +92,15 @@ static void change_entries(BlockDriverState *bs, Qcow2Table *slice, uint32_t ind
     Qcow2State *s = bs->opaque;
 
     for (uint32_t i = 0; i < n; i++) {
-        uint64_t old = be64_at(slice->data, index + i), new;
+        Entry old = { qcow2_entry(s, slice->data, index + i), qcow2_bits(s, slice->data, index + i) }, new;
         bool frees = rule(bs, offset + (uint64_t)i * s->cluster_size, old, &new);
 
-        if (new == old) {
+        if (new.word == old.word && new.bits == old.bits) {
             continue;
         }
-        qcow2_set_entries(s, slice, index + i, 1, new, 0);
+        qcow2_set_entries(s, slice, index + i, 1, new.word, 0, new.bits);
         if (frees) {
-            qcow2_free_entry(s, old, discard);
+            qcow2_free_entry(s, old.word, discard);
         }
     }
 }
@@ -114,7 +134,9 @@ static int coroutine_fn change_co_slice(BlockDriverState *bs, uint64_t offset, u
             dropped = qcow2_co_wait_allocs(s, offset, offset + n);
         }
         for (uint32_t k = 0; k < clusters && !dropped && !ret; k++) {
-            if (!qcow2_entry_valid(bs, offset, be64_at(slice->data, index + k))) {
+            if (!qcow2_entry_valid(bs, offset + (uint64_t)k * s->cluster_size,
+                                   qcow2_entry(s, slice->data, index + k),
+                                   qcow2_bits(s, slice->data, index + k))) {
                 ret = -EIO;
             }
         }
@@ -180,18 +202,76 @@ static int coroutine_fn range_co_is_zero(BlockDriverState *bs, uint64_t offset, 
     return 1;
 }
 
-int coroutine_fn qcow2_co_pwrite_zeroes(BlockDriverState *bs, int64_t offset, int64_t bytes,
-                                        BdrvRequestFlags flags)
+/* ---- parts of a cluster ---- */
+
+/* Zeroes in subclusters @data of the entry, if it is enough to say so. `lock` held. */
+static int zero_subs(Qcow2State *s, Qcow2Table *slice, uint32_t index, uint64_t data)
+{
+    uint64_t entry = qcow2_entry(s, slice->data, index), bits = qcow2_bits(s, slice->data, index);
+    Qcow2Kind kind = qcow2_entry_kind(s, entry);
+
+    if (kind == QCOW2_PACKED || (kind == QCOW2_NORMAL && !qcow2_entry_is_own(s, entry))) {
+        return -ENOTSUP;
+    }
+    if ((bits & data) && qcow2_in_use(s)) {
+        return -ENOTSUP;        /* see rule_zero_keep() */
+    }
+    if (((bits >> QCOW2_SUBCLUSTERS) & data) != data) {
+        bits = (bits & ~data) | (data << QCOW2_SUBCLUSTERS);
+        qcow2_set_entries(s, slice, index, 1, entry, 0, bits);
+    }
+    return 0;
+}
+
+/* [offset, +bytes) lies in one cluster and has whole subclusters. */
+static int coroutine_fn zero_co_subs(BlockDriverState *bs, uint64_t offset, uint64_t bytes)
 {
     Qcow2State *s = bs->opaque;
-    bool to_end = offset + bytes == (int64_t)s->length_bytes;
-    bool skip_holes;
+    uint64_t within = qcow2_in_cluster(s, offset);
+    uint64_t data = qcow2_bits_range(within >> s->subcluster_bits,
+                                     DIV_ROUND_UP(within + bytes, s->subcluster_size));
+    bool dropped;
+    int ret = qcow2_co_before_change(bs);
 
-    if (qcow2_in_cluster(s, offset) || (qcow2_in_cluster(s, bytes) && !to_end)) {
-        int ret = range_co_is_zero(bs, offset, bytes);
-
-        return ret < 0 ? ret : ret ? 0 : -ENOTSUP;
+    if (ret < 0) {
+        return ret;
     }
+    qcow2_lock(s);
+    do {
+        uint32_t index;
+        Qcow2Table *slice;
+
+        dropped = false;
+        ret = qcow2_co_slice_for_write(bs, offset, &slice, &index, &dropped);
+        if (ret < 0) {
+            break;
+        }
+        if (!dropped) {
+            dropped = qcow2_co_wait_allocs(s, offset, offset + bytes);
+        }
+        if (!dropped) {
+            bool valid = qcow2_entry_valid(bs, offset - within, qcow2_entry(s, slice->data, index),
+                                           qcow2_bits(s, slice->data, index));
+
+            ret = valid ? zero_subs(s, slice, index, data) : -EIO;
+        }
+        qcow2_cache_put(&s->l2, slice);
+    } while (dropped && !ret);
+    qcow2_unlock(s);
+    if (ret < 0) {
+        qcow2_co_note_damage(bs);
+    }
+    return ret;
+}
+
+/* ---- zeroes and discards ---- */
+
+static int coroutine_fn zero_co_clusters(BlockDriverState *bs, uint64_t offset, uint64_t bytes,
+                                         BdrvRequestFlags flags)
+{
+    Qcow2State *s = bs->opaque;
+    bool unmap = (flags & BDRV_REQ_MAY_UNMAP) && !s->raw_data;
+
     if (s->version < 3) {
         int ret = range_co_is_zero(bs, offset, bytes);
 
@@ -203,10 +283,42 @@ int coroutine_fn qcow2_co_pwrite_zeroes(BlockDriverState *bs, int64_t offset, in
         }
         return change_co_range(bs, offset, bytes, rule_discard, s->discard_request, true);
     }
-    skip_holes = qcow2_backing_is_zero(bs, offset, bytes);
-    return change_co_range(bs, offset, bytes,
-                           flags & BDRV_REQ_MAY_UNMAP ? rule_zero_unmap : rule_zero_keep,
-                           s->discard_request, skip_holes);
+    return change_co_range(bs, offset, bytes, unmap ? rule_zero_unmap : rule_zero_keep,
+                           s->discard_request, qcow2_backing_is_zero(bs, offset, bytes));
+}
+
+int coroutine_fn qcow2_co_pwrite_zeroes(BlockDriverState *bs, int64_t offset, int64_t bytes,
+                                        BdrvRequestFlags flags)
+{
+    Qcow2State *s = bs->opaque;
+    uint64_t end = (uint64_t)offset + bytes, cluster = s->cluster_size;
+    bool to_end = end == s->length_bytes;
+    uint64_t unit = s->subcluster_size;
+    int ret = 0;
+
+    if ((offset & (unit - 1)) || ((bytes & (unit - 1)) && !to_end)) {
+        ret = range_co_is_zero(bs, offset, bytes);
+        return ret < 0 ? ret : ret ? 0 : -ENOTSUP;
+    }
+    if (s->raw_data) {
+        ret = bdrv_co_pwrite_zeroes(s->data_file, offset, bytes, flags);
+        if (ret < 0) {
+            return ret;
+        }
+    }
+    uint64_t from = MIN(end, ROUND_UP((uint64_t)offset, cluster));
+    uint64_t to = to_end ? end : MAX(from, QEMU_ALIGN_DOWN(end, cluster));
+
+    if ((uint64_t)offset < from) {
+        ret = zero_co_subs(bs, offset, from - offset);
+    }
+    if (!ret && from < to) {
+        ret = zero_co_clusters(bs, from, to - from, flags);
+    }
+    if (!ret && to < end) {
+        ret = zero_co_subs(bs, to, end - to);
+    }
+    return ret;
 }
 
 int coroutine_fn qcow2_co_pdiscard(BlockDriverState *bs, int64_t offset, int64_t bytes)
@@ -221,6 +333,18 @@ int coroutine_fn qcow2_co_pdiscard(BlockDriverState *bs, int64_t offset, int64_t
     }
     if (from >= to) {
         return -ENOTSUP;        /* less than a cluster: nothing to give back */
+    }
+    if (s->raw_data) {
+        return qcow2_co_pwrite_zeroes(bs, from, to - from, BDRV_REQ_MAY_UNMAP);
+    }
+    if (s->external && s->discard_request) {
+        uint64_t end = MIN(to, (uint64_t)bdrv_getlength_cached(s->data_file->bs));
+
+        /* Not a discard: what the entries still show if power fails must be old, or zero. If it
+         * fails, it is only space. */
+        if (from < end) {
+            bdrv_co_pwrite_zeroes(s->data_file, from, end - from, BDRV_REQ_MAY_UNMAP | BDRV_REQ_NO_FALLBACK);
+        }
     }
     return change_co_range(bs, from, to - from, rule_discard, s->discard_request, !qcow2_has_backing(bs));
 }
