@@ -223,7 +223,7 @@ def client(b):
 def client_rows(b, fmts, size, mode, short, load, limit_s):
     what = "%s%s, %s" % ("" if fmts == ("raw", "raw") else "%s to %s, " % fmts, mode, short)
     kept, p99, worse, ready, after = ({who: [] for who in b.daemons} for _ in range(5))
-    for _, order in b.turns(4 if b.full else 2):
+    for _, order in b.turns(5 if b.full else 3):
         for who in order:
             s, seconds, peak = client_once(b, b.daemons[who], fmts, size, mode, load, limit_s)
             before, during = s[0], s[1]

@@ -145,6 +145,8 @@ class Qmp:
             r = self.line()
             if "event" in r:
                 self.events.append(r)
+            elif "QMP" in r:
+                continue                # who connects very early is greeted twice by the peer
             elif "error" in r:
                 raise Failed("%s: %s" % (name, r["error"]["desc"]))
             else:

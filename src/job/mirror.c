@@ -78,14 +78,15 @@ static bool guest_is_busy(MirrorJob *s, uint64_t *seen, int64_t *seen_ns)
 }
 
 /* For how many times as long as a copy took the storage is the busy guest's before the next:
- * share and share alike; more where each of its writes goes to both sides; and much more where the
- * two agreed once and nobody waits for the end: what is dirty then only has to stay bounded. */
+ * twice, so that it keeps half its rate although the copies cost it more than their time; more where
+ * each of its writes goes to both sides; and much more where the two agreed once and nobody waits
+ * for the end: what is dirty then only has to stay bounded. */
 static int guest_share(MirrorJob *s, bool ending)
 {
     if (__atomic_load_n(&s->write_through, __ATOMIC_RELAXED)) {
         return 3;
     }
-    return job_is_ready(&s->common) && !ending ? 8 : 1;
+    return job_is_ready(&s->common) && !ending ? 8 : 2;
 }
 
 /* A guest's write-through failed on the target: as an error of a copy. */
