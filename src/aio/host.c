@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* host.c: choosing the host back end, and requests from coroutines; see host.h. */
+#include "base/trace.h"
 #include "aio/aio_private.h"
 #ifdef CONFIG_IO_URING
 #include "aio/host_uring.h"
@@ -13,7 +14,7 @@ void host_register(const HostOps *ops)
     host_registered = ops;
 }
 
-int host_select(const char *name, Error **errp)
+static int host_choose(const char *name, Error **errp)
 {
     if (host_registered) {
         host_ops = host_registered;
@@ -52,6 +53,16 @@ int host_select(const char *name, Error **errp)
     }
 #endif
     return 0;
+}
+
+int host_select(const char *name, Error **errp)
+{
+    int ret = host_choose(name, errp);
+
+    if (ret == 0) {
+        TRACE(host, "back end: %s", host_ops->name);
+    }
+    return ret;
 }
 
 void host_unselect(void)

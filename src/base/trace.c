@@ -18,6 +18,24 @@ static int64_t (*trace_clock_ns)(void);
 static TraceOutputFunc *trace_output;
 static void *trace_output_opaque;
 
+const char *const *trace_modules(void)
+{
+    static const char *const modules[] = {
+        "drain",        /* nodes that are quiesced, and for how long */
+        "export",       /* exports and clients that come and go */
+        "graph",        /* nodes that are opened and closed */
+        "host",         /* how I/O reaches the kernel */
+        "job",          /* states of jobs */
+        "mirror",       /* how a mirror keeps up */
+        "nbd_client",   /* connections that are lost and made again */
+        "qcow2",        /* commits of metadata, damage */
+        "qmp",          /* commands and replies */
+        NULL,
+    };
+
+    return modules;
+}
+
 void trace_enable(const char *patterns)
 {
     bool any = patterns && *patterns;

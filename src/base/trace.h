@@ -3,7 +3,7 @@
  *
  * Use:       TRACE(job, "%s: %s -> %s", job->id, from, to);   anywhere, nothing to declare
  *            trace_enable("file*,job");
- * Module:    a C identifier, by custom the source file or folder without its suffix.
+ * Module:    a C identifier; those there are, with what they tell, are listed in trace.c.
  * Output:    "SECONDS.MICROSECONDS MODULE: TEXT", a line each, on standard error or where
  *            trace_set_output() says; without the time until a clock is set.
  * Cost:      while nothing is enabled, a load and a branch; the arguments are not evaluated.
@@ -15,6 +15,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include "block/liveblk-export.h"
+
+/* The names of all modules, NULL at the end. */
+const char *const *trace_modules(void);
 
 /* What a trace point remembers: for which configuration it asked, and the answer. */
 typedef struct TraceSite {

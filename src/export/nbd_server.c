@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* nbd_server.c: listening, connections, exports; see nbd_server.h. Main thread. */
 #include "base/osdep.h"
+#include "base/trace.h"
 #include "export/nbd_server.h"
 #include "export/nbd_listen.h"
 #include <netinet/in.h>
@@ -51,6 +52,8 @@ static void coroutine_fn connection_co(void *opaque)
     int ret = nbd_co_negotiate(c);
 
     timer_del(&c->handshake_timer);
+    TRACE(export, "nbd: client %d %s '%s'", c->fd, ret > 0 ? "uses export" : "is turned away",
+          c->exp ? c->exp->common.id : "");
     if (ret > 0 && !__atomic_load_n(&c->closing, __ATOMIC_ACQUIRE)) {
         AioContext *ctx = c->exp->common.ctx;
 
@@ -64,6 +67,7 @@ static void coroutine_fn connection_co(void *opaque)
     } else {
         aio_co_fd_cancel(c->fd);
     }
+    TRACE(export, "nbd: client %d leaves export '%s'", c->fd, c->exp ? c->exp->common.id : "");
     LIST_REMOVE(c, link);
     close(c->fd);
     server.connections--;

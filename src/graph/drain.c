@@ -21,6 +21,7 @@
  * graph before they return; they schedule what would.
  */
 #include "base/osdep.h"
+#include "base/trace.h"
 #include "graph/graph_private.h"
 
 static int drain_all_count;     /* open drain_all sections */
@@ -198,8 +199,10 @@ static bool drain_poll_cb(void *opaque)
 
 void bdrv_drained_begin(BlockDriverState *bs)
 {
+    TRACE(drain, "%s: begin, %" PRIu64 " in flight", bs->node_name, bs->in_flight & UINT32_MAX);
     bdrv_drained_begin_no_poll(bs);
     aio_wait_while(drain_poll_cb, bs);
+    TRACE(drain, "%s: quiet", bs->node_name);
 }
 
 void bdrv_drain(BlockDriverState *bs)

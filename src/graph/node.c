@@ -8,6 +8,7 @@
  * Runs on: the main thread.  Suspends: dropping the last reference.
  */
 #include "base/osdep.h"
+#include "base/trace.h"
 #include "aio/host.h"
 #include "base/str.h"
 #include "graph/graph_private.h"
@@ -190,6 +191,7 @@ static void node_drop_driver(BlockDriverState *bs)
 static void coroutine_fn node_co_close(BlockDriverState *bs)
 {
     /* The edits below take and drop references of their own: this one is for them. */
+    TRACE(graph, "close %s", bs->filename ? bs->filename : "");
     bs->refcnt = 1;
     bdrv_drained_begin(bs);
     if (bs->opened) {

@@ -13,6 +13,7 @@
  * Fails:   with all that was opened closed again.
  */
 #include "base/osdep.h"
+#include "base/trace.h"
 #include "aio/host.h"
 #include "graph/filename.h"
 #include "graph/graph_private.h"
@@ -260,6 +261,7 @@ static BlockDriverState *coroutine_fn open_node(const OpenRequest *req, Error **
         bdrv_unref(bs);
         return NULL;
     }
+    TRACE(graph, "%s: open %s %s%s", bs->node_name, driver, bs->filename, bs->read_only ? ", read-only" : "");
     return bs;
 }
 

@@ -5,6 +5,7 @@
  * (transactions, finalize, dismiss) is in job_end.c, nodes and policies in blockjob.c.
  */
 #include "base/osdep.h"
+#include "base/trace.h"
 #include "base/str.h"
 #include "job/job_private.h"
 #include "qapi-events.h"
@@ -51,6 +52,7 @@ void job_set_status(BlockJob *job, JobStatus to)
 {
     g_assert(qemu_in_main_thread());
     g_assert(job_may_follow(job->status, to));
+    TRACE(job, "%s: %s -> %s", job->id ? job->id : "(internal)", JobStatus_str(job->status), JobStatus_str(to));
     job->status = to;
     job->ready = to == JOB_STATUS_READY || to == JOB_STATUS_STANDBY;
     if (!block_job_is_internal(job)) {

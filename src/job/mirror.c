@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* mirror.c: the mirror job: its loop, its end, its start; see mirror.h. Main thread. */
+#include "base/trace.h"
 #include "job/mirror.h"
 
 #define CHUNK_ALONE     (1 * MiB)       /* one copy while no guest is busy */
@@ -269,6 +270,7 @@ static void mirror_change(BlockJob *job, BlockJobChangeOptions *opts, Error **er
         error_setg(errp, "Change to copy mode '%s' is not implemented", MirrorCopyMode_str(mode));
         return;
     }
+    TRACE(mirror, "%s: guests write through from now on", job->id);
     __atomic_store_n(&s->copy_mode, mode, __ATOMIC_RELAXED);
     mirror_set_through(s, true);
     if (!job_should_pause(job)) {

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* monitor.c: see monitor.h. Error texts and order are the peer's. */
 #include "base/osdep.h"
+#include "base/trace.h"
 #include "base/json.h"
 #include "block/block.h"
 #include "block/qdict.h"
@@ -231,7 +232,9 @@ static void coroutine_fn command_run(Monitor *mon, Command *c)
         } else if (is_negotiation) {
             negotiate(mon, args, &err);
         } else {
+            TRACE(qmp, "%s", json_object_to_json_string_ext(c->json, JSON_C_TO_STRING_PLAIN));
             ret = run_command(mon, cmd, args, &err);
+            TRACE(qmp, "%s: %s", name, err ? error_get_pretty(err) : "done");
             if (!err && !strcmp(name, "quit")) {
                 /* Answered when all is closed: the reply says that it is done. */
                 mon->quitting = true;

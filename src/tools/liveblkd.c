@@ -5,6 +5,7 @@
 #include "base/osdep.h"
 #include "liveblkd_help.h"
 #include "process.h"
+#include "trace_option.h"
 #include "block/block_int-global-state.h"
 #include "block/qdict.h"
 #include "qapi-commands.h"
@@ -25,6 +26,7 @@ static const struct option long_options[] = {
     { "nbd-server", required_argument, NULL, OPT_NBD_SERVER },
     { "object", required_argument, NULL, OPT_OBJECT },
     { "pidfile", required_argument, NULL, OPT_PIDFILE },
+    { "trace", required_argument, NULL, 'T' },
     { "version", no_argument, NULL, 'V' },
     { NULL, 0, NULL, 0 },
 };
@@ -144,7 +146,7 @@ static void process_options(int argc, char **argv, bool early)
     int c;
 
     optind = 1;
-    while ((c = getopt_long(argc, argv, "-hV", long_options, NULL)) != -1) {
+    while ((c = getopt_long(argc, argv, "-hT:V", long_options, NULL)) != -1) {
         if (early) {
             switch (c) {
             case '?':
@@ -156,6 +158,11 @@ static void process_options(int argc, char **argv, bool early)
                 printf("%s version " LIVEBLK_VERSION " (liveblk)\nCopyright (c) 2026 The liveblk authors\n",
                        g_get_prgname());
                 exit(EXIT_SUCCESS);
+            case 'T':
+                if (trace_option(optarg, &err) < 0) {
+                    fail("trace", optarg, err);
+                }
+                break;
             case OPT_DAEMONIZE:
                 daemonize_wanted = true;
                 break;

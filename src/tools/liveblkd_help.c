@@ -2,6 +2,7 @@
 /* liveblkd_help.c: see liveblkd_help.h. */
 #include "liveblkd_help.h"
 #include "base/osdep.h"
+#include "trace_option.h"
 #include "troff.h"
 
 typedef struct DaemonOption {
@@ -12,6 +13,9 @@ typedef struct DaemonOption {
 
 static const DaemonOption options[] = {
     { "-h, --help", "display this help and exit", NULL },
+    { "-T, --trace " TRACE_OPTION_FORM, "specify tracing options",
+      "Tells what happens inside, on standard error or in a file: a pattern names modules (`*` for all), `help` lists "
+      "them. The module host says how I/O reaches the kernel: io_uring, or threads where that is refused." },
     { "-V, --version", "output version information and exit", NULL },
     { "--blockdev [driver=]<driver>[,node-name=<N>][,discard=ignore|unmap]\n"
       "           [,cache.direct=on|off][,cache.no-flush=on|off]\n"

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* cli.c: read the command line after the table, and run the command; see cli.h. */
 #include "cli/cli.h"
+#include "trace_option.h"
 #include "base/str.h"
 #include "qapi-types.h"
 #include <getopt.h>
@@ -186,6 +187,20 @@ static int parse(CliArgs *a, Parser *p, int argc, char **argv)
     return 0;
 }
 
+static int start_trace(CliArgs *a)
+{
+    const char *arg = cli_get(a, "trace");
+    Error *err = NULL;
+
+    if (arg && trace_option(arg, &err) < 0) {
+        int ret = cli_usage("--trace %s: %s", arg, error_get_pretty(err));
+
+        error_free(err);
+        return ret;
+    }
+    return CLI_OK;
+}
+
 static int run_command(const CliCommand *c, int argc, char **argv)
 {
     CliArgs a = { .command = c, .values = g_hash_table_new(g_str_hash, g_str_equal), .args = g_ptr_array_new() };
@@ -201,7 +216,8 @@ static int run_command(const CliCommand *c, int argc, char **argv)
     } else if (ret == 0) {
         a.json = !g_strcmp0(cli_get(&a, "output"), "json");
         a.quiet = cli_has(&a, "quiet");
-        ret = c->run(&a);
+        ret = start_trace(&a);
+        ret = ret ? ret : c->run(&a);
     }
     if (ret == CLI_OK && (fflush(stdout) == EOF || ferror(stdout))) {
         fprintf(stderr, "liveblk: cannot write to standard output: %s\n", strerror(errno));

@@ -5,6 +5,7 @@
 const CliOption cli_common_options[] = {
     { "output", 0, CLI_CHOICE, "human|json", "what to print: text for people (default), or JSON for programs" },
     { "quiet", 'q', CLI_FLAG, NULL, "no progress, and nothing but errors where there is no result to print" },
+    { "trace", 0, CLI_TEXT, "MODULES", "tell what happens inside (host, job, graph, ... or *; help lists them)" },
     { "help", 'h', CLI_FLAG, NULL, "print this help" },
     { NULL },
 };

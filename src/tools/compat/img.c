@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* img.c: qemu-img: its commands, and what stands before them. */
 #include "compat/compat.h"
-#include "base/trace.h"
+#include "trace_option.h"
 #include <getopt.h>
 
 static const CompatCommand commands[] = {
@@ -47,6 +47,7 @@ int img_main(int argc, char **argv)
         { "help", no_argument, NULL, 'h' }, { "version", no_argument, NULL, 'V' },
         { "trace", required_argument, NULL, 'T' }, { NULL },
     };
+    Error *err = NULL;
     int c;
 
     while ((c = getopt_long(argc, argv, "+hVT:", longs, NULL)) != -1) {
@@ -58,7 +59,11 @@ int img_main(int argc, char **argv)
             printf("%s version " LIVEBLK_VERSION " (liveblk)\nCopyright (c) 2026 The liveblk authors\n", g_get_prgname());
             return EXIT_SUCCESS;
         case 'T':
-            trace_enable(optarg);
+            if (trace_option(optarg, &err) < 0) {
+                error_prepend(&err, "--trace %s: ", optarg);
+                error_report_err(err);
+                return EXIT_FAILURE;
+            }
             break;
         default:
             fprintf(stderr, "Try '%s --help' for more info\n", argv[0]);

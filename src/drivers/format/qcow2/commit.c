@@ -6,6 +6,7 @@
  * Runs on: the context of whoever flushes, or whose write made too much dirty. Others go on
  * changing tables meanwhile; what a commit writes are copies.
  */
+#include "base/trace.h"
 #include "drivers/format/qcow2/qcow2.h"
 
 #define FREES_PER_COMMIT_MAX 4096
@@ -365,6 +366,7 @@ int coroutine_fn qcow2_co_commit_locked(BlockDriverState *bs, bool durable)
 
     int ret = commit_co_write(bs, &c);
 
+    TRACE(qcow2, "%s: commit%s: %d", bs->node_name, durable ? ", durable" : "", ret);
     qcow2_lock(s);
     commit_done(s, &c, ret < 0);
     qcow2_unlock(s);

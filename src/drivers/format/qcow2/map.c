@@ -6,6 +6,7 @@
  * dropped; after that, only qcow2_use_begin() keeps the clusters from being given to
  * somebody else.
  */
+#include "base/trace.h"
 #include "drivers/format/qcow2/qcow2.h"
 #include "qapi-events.h"
 
@@ -101,6 +102,7 @@ void coroutine_fn qcow2_co_note_damage(BlockDriverState *bs)
     if (!what) {
         return;
     }
+    TRACE(qcow2, "%s: damage: %s", bs->node_name, what);
     fprintf(stderr, "qcow2: %s: %s; further %scorruption events will be suppressed\n",
             mark ? "Marking image as corrupt" : "Image is corrupt", what, mark ? "" : "non-fatal ");
     DamageEvent *e = g_new(DamageEvent, 1);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* link.c: the link to a server, and requests over it; see nbd.h. */
+#include "base/trace.h"
 #include "drivers/protocol/nbd/nbd.h"
 #include <sys/socket.h>
 
@@ -73,6 +74,7 @@ static void lose(NbdLink *link)
     if (link->up) {
         link->up = false;
         link->lost_ns = now_ns();
+        TRACE(nbd_client, "connection lost");
     }
 }
 
@@ -244,6 +246,7 @@ static bool coroutine_fn co_attempt(NbdLink *link)
         libnbd.close(nbd);
         nbd = NULL;
     }
+    TRACE(nbd_client, "attempt to connect: %s", nbd ? "up again" : err ? error_get_pretty(err) : "failed");
     error_free(err);            /* requests fail with -EIO; the next attempt may succeed */
     pthread_mutex_lock(&link->lock);
     link->attempts++;
