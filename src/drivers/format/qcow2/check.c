@@ -168,7 +168,11 @@ static void l2_packed(Qcow2Check *c, L2Walk *w, uint64_t entry)
     if (entry & QCOW2_COPIED) {
         check_say(c, "ERROR: coffset=0x%" PRIx64 ": copied flag must never be set for compressed clusters",
                   entry & ((UINT64_C(1) << (62 - (c->s->cluster_bits - 8))) - 1));
-        c->res->corruptions += w->mult;
+        if (w->active && (c->fix & BDRV_FIX_ERRORS)) {
+            c->suspect_flags = true;        /* mended there */
+        } else {
+            c->res->corruptions += w->mult;
+        }
     }
     if (c->s->incompatible & QCOW2_INCOMPAT_DATA_FILE) {
         check_say(c, "ERROR compressed cluster with data file, entry=0x%" PRIx64, entry);
@@ -240,7 +244,9 @@ static void l2_walk(Qcow2Check *c, L2Walk *w, const uint64_t *table)
                       entry, bits);
             c->res->corruptions += w->mult;
         }
-        if (!(entry & QCOW2_OFFSET_MASK)) {
+        /* In a data file cluster 0 is one like the others. */
+        if (!(entry & QCOW2_OFFSET_MASK) &&
+            !((s->incompatible & QCOW2_INCOMPAT_DATA_FILE) && (entry & QCOW2_COPIED))) {
             if (extended && (uint32_t)bits) {
                 check_say(c, "ERROR L2 entry %" PRIx64 " has allocated subclusters and no cluster: %" PRIx64,
                           entry, bits);

@@ -300,7 +300,15 @@ static int coroutine_fn flags_fn(Qcow2Check *c, size_t i, void *table, void *opa
     for (uint64_t k = 0; k < s->cluster_size / 8; k += step) {
         uint64_t entry = GUINT64_FROM_BE(t[k]), offset = entry & QCOW2_OFFSET_MASK;
 
-        if (!offset || (entry & QCOW2_COMPRESSED)) {
+        if (entry & QCOW2_COMPRESSED) {
+            if (fix && (entry & QCOW2_COPIED)) {
+                told_flag(c);
+                t[k] = GUINT64_TO_BE(entry & ~QCOW2_COPIED);
+                changed = true;
+            }
+            continue;
+        }
+        if (!offset) {
             continue;
         }
         if (s->incompatible & QCOW2_INCOMPAT_DATA_FILE) {
