@@ -413,9 +413,17 @@ void sim_file_tear(HostRequest *req)
     }
 }
 
+/* Of what is pending, each sector survives by chance; or only of what was written last: the worst for who
+ * relies on an order. */
 static void file_power_cut(SimFile *f)
 {
     unsigned keep_of_16 = prng_below(&sim.prng, 17);
+    guint first = 0;
+
+    if (f->pending->len && prng_below(&sim.prng, 2)) {
+        first = f->pending->len - 1 - prng_below(&sim.prng, MIN(f->pending->len, 12));
+        keep_of_16 = MAX(keep_of_16, 12);
+    }
 
     for (guint i = 0; i < f->pending->len; i++) {
         SimWrite *w = f->pending->pdata[i];
@@ -424,6 +432,9 @@ static void file_power_cut(SimFile *f)
             if (prng_below(&sim.prng, 16) < keep_of_16) {
                 bytes_resize(f->durable, w->offset);
             }
+            continue;
+        }
+        if (i < first) {
             continue;
         }
         for (int64_t at = 0; at < w->bytes;) {

@@ -7,8 +7,8 @@ Layer *layer_new(int64_t bytes, LayerKind kind, Layer *backing)
 {
     Layer *l = g_new0(Layer, 1);
     /* Small clusters and wide counters more often: then there are many tables. */
-    unsigned cluster_bits = 9 + MIN(world_below(8), world_below(8));
-    unsigned refcount_order = MAX(world_below(7), world_below(7));
+    unsigned cluster_bits = world.tiny ? 9 : 9 + MIN(world_below(8), world_below(8));
+    unsigned refcount_order = world.tiny ? 6 : MAX(world_below(7), world_below(7));
 
     *l = (Layer) {
         .kind = kind, .bytes = bytes, .backing = backing, .cluster_bits = cluster_bits,

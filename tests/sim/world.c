@@ -243,6 +243,7 @@ void world_run(uint64_t seed)
     watch_init();
     world = (World) { .prng = prng_split(&sim.prng), .layers = g_ptr_array_new_with_free_func(g_free) };
     world.iothread = world_below(3) ? NULL : iothread_create("io", NULL, &error_abort);
+    world.tiny = !world_below(6);
     world.n_disks = world_below(3) ? 1 : 2;
     for (unsigned i = 0; i < world.n_disks; i++) {
         disk_make(&world.disks[i], 64 + world_below(world_below(2) ? 400 : 2000 / world.n_disks));

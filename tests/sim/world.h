@@ -57,6 +57,7 @@ typedef struct World {
     IOThread *iothread;
     Prng prng;                              /* the guests' and the operator's */
     bool stop, operating;
+    bool tiny;                              /* images have the smallest clusters: many tables */
     unsigned images;
     unsigned jobs, pivots, cuts, ops;
 } World;
