@@ -42,7 +42,10 @@ LIVEBLK_PUBLIC void blk_exp_ref(BlockExport *exp);
 LIVEBLK_PUBLIC void blk_exp_unref(BlockExport *exp);
 /* Begin to remove it; idempotent. */
 LIVEBLK_PUBLIC void blk_exp_request_shutdown(BlockExport *exp);
-/* All of @type (BLOCK_EXPORT_TYPE__MAX: all), and wait. May suspend. */
+/* How many of @type there are (BLOCK_EXPORT_TYPE__MAX: of all types), also those that are being removed. */
+LIVEBLK_PUBLIC unsigned blk_exp_count(BlockExportType type);
+LIVEBLK_PUBLIC void blk_exp_request_shutdown_all(BlockExportType type);
+/* The same, and wait. May suspend. */
 LIVEBLK_PUBLIC void blk_exp_close_all_type(BlockExportType type);
 
 /* ---- the NBD server: one a process ---- */
@@ -51,6 +54,11 @@ LIVEBLK_PUBLIC bool nbd_server_is_running(void);
 LIVEBLK_PUBLIC int nbd_server_start(SocketAddress *addr, uint32_t handshake_max_s,
                                     uint32_t max_connections, Error **errp);
 LIVEBLK_PUBLIC void nbd_server_stop(void);      /* may suspend: exports end first */
+/* No new clients, and those that are shaking hands are cut off; does not wait. */
+LIVEBLK_PUBLIC void nbd_server_send_clients_away(void);
+LIVEBLK_PUBLIC unsigned nbd_server_connections(void);
+/* Remove the socket's file, if any, though the server may still have clients. */
+LIVEBLK_PUBLIC void nbd_server_unlink(void);
 /* The export clients know as @name, or NULL. */
 LIVEBLK_PUBLIC BlockExport *nbd_export_find(const char *name);
 

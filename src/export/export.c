@@ -158,21 +158,18 @@ void blk_exp_request_shutdown(BlockExport *exp)
     blk_exp_unref(exp);
 }
 
-static BlockExportType closing_type;
-
-static bool any_of_type(void *opaque)
+unsigned blk_exp_count(BlockExportType type)
 {
     BlockExport *exp;
+    unsigned n = 0;
 
     LIST_FOREACH(exp, &exports, link) {
-        if (closing_type == BLOCK_EXPORT_TYPE__MAX || exp->drv->type == closing_type) {
-            return true;
-        }
+        n += type == BLOCK_EXPORT_TYPE__MAX || exp->drv->type == type;
     }
-    return false;
+    return n;
 }
 
-void blk_exp_close_all_type(BlockExportType type)
+void blk_exp_request_shutdown_all(BlockExportType type)
 {
     BlockExport *exp, *next;
 
@@ -181,6 +178,18 @@ void blk_exp_close_all_type(BlockExportType type)
             blk_exp_request_shutdown(exp);
         }
     }
+}
+
+static BlockExportType closing_type;
+
+static bool any_of_type(void *opaque)
+{
+    return blk_exp_count(closing_type) > 0;
+}
+
+void blk_exp_close_all_type(BlockExportType type)
+{
+    blk_exp_request_shutdown_all(type);
     closing_type = type;
     aio_wait_while(any_of_type, NULL);
 }

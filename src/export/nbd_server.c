@@ -173,19 +173,35 @@ static bool any_connection(void *opaque)
     return server.connections > 0;
 }
 
-void nbd_server_stop(void)
+void nbd_server_unlink(void)
+{
+    listener_close();
+}
+
+unsigned nbd_server_connections(void)
+{
+    return server.connections;
+}
+
+void nbd_server_send_clients_away(void)
 {
     NbdConnection *c;
 
-    if (!server.running) {
-        return;
+    server.running = false;
+    accept_update();
+    LIST_FOREACH(c, &server.conns, link) {
+        if (!c->exp) {
+            shutdown(c->fd, SHUT_RDWR);
+        }
     }
+}
+
+void nbd_server_stop(void)
+{
     server.running = false;
     accept_update();
     blk_exp_close_all_type(BLOCK_EXPORT_TYPE_NBD);
-    LIST_FOREACH(c, &server.conns, link) {
-        shutdown(c->fd, SHUT_RDWR);     /* those still shaking hands */
-    }
+    nbd_server_send_clients_away();
     aio_wait_while(any_connection, NULL);
     listener_close();
 }

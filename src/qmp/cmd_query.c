@@ -10,11 +10,42 @@
 
 /* ---- images ---- */
 
-ImageInfo *coroutine_fn qmp_image_info(BlockDriverState *bs, bool flat)
+/* What is below an image is told with it, and once more with each image on the way: the square of the length
+ * of a chain. All of it for a chain of 200; in longer ones each image shows so many below it that there
+ * are no more than this together. `flat` tells all of any chain. */
+#define NESTED_IMAGES_MAX (200 * 201 / 2)
+
+/* One reply. */
+typedef struct ImageQuery {
+    unsigned depth_max;         /* images told below another; 0: flat */
+    GHashTable *sizes;          /* BlockDriverState -> int64_t *, asked from the host once */
+} ImageQuery;
+
+static BlockDriverState *image_below(BlockDriverState *bs)
+{
+    BlockDriverState *below = bdrv_cow_bs(bdrv_skip_implicit_filters(bs));
+
+    return below ? bdrv_skip_implicit_filters(below) : NULL;
+}
+
+static int64_t coroutine_fn allocated_size(ImageQuery *q, BlockDriverState *bs)
+{
+    int64_t *n = g_hash_table_lookup(q->sizes, bs);
+
+    if (!n) {
+        n = g_new(int64_t, 1);
+        *n = bdrv_co_get_allocated_file_size(bs);
+        g_hash_table_insert(q->sizes, bs, n);
+    }
+    return *n;
+}
+
+static ImageInfo *coroutine_fn image_info(ImageQuery *q, BlockDriverState *bs, unsigned depth)
 {
     ImageInfo *info = g_new0(ImageInfo, 1);
+    BlockDriverState *below = depth < q->depth_max ? image_below(bs) : NULL;
     BlockDriverInfo bdi;
-    int64_t n = bdrv_co_get_allocated_file_size(bs);
+    int64_t n = allocated_size(q, bs);
 
     info->filename = g_strdup(bs->filename);
     info->format = g_strdup(bs->drv->format_name);
@@ -39,17 +70,63 @@ ImageInfo *coroutine_fn qmp_image_info(BlockDriverState *bs, bool flat)
         info->full_backing_filename = g_strdup(bs->auto_backing_file ? bs->auto_backing_file : bs->backing_file);
         info->backing_filename_format = g_strdup(bs->backing_format);
     }
-    if (!flat) {
-        BlockDriverState *below = bdrv_cow_bs(bdrv_skip_implicit_filters(bs));
-
-        if (below) {
-            info->backing_image = qmp_image_info(bdrv_skip_implicit_filters(below), flat);
-        }
+    if (below) {
+        info->backing_image = image_info(q, below, depth + 1);
     }
     return info;
 }
 
-static BlockDeviceInfo *coroutine_fn device_info(BlockDriverState *bs, bool flat)
+static void query_begin(ImageQuery *q, bool flat)
+{
+    q->depth_max = flat ? 0 : UINT_MAX;
+    q->sizes = g_hash_table_new_full(NULL, NULL, NULL, g_free);
+}
+
+static void query_end(ImageQuery *q)
+{
+    g_hash_table_destroy(q->sizes);
+}
+
+/* How deep may all nodes be told? */
+static unsigned depth_for_all(void)
+{
+    g_autoptr(GArray) at_depth = g_array_new(false, true, sizeof(unsigned));    /* nodes with so many below */
+    unsigned nodes = 0, sum = 0, depth = 0;
+
+    for (BlockDriverState *bs = bdrv_next_node(NULL); bs; bs = bdrv_next_node(bs)) {
+        unsigned n = 0;
+
+        for (BlockDriverState *below = bs; (below = image_below(below)); n++) {
+        }
+        if (n >= at_depth->len) {
+            g_array_set_size(at_depth, n + 1);
+        }
+        g_array_index(at_depth, unsigned, n)++;
+        nodes++;
+    }
+    /* Each step down shows one image more for each node that has one there. */
+    for (; depth < at_depth->len; depth++) {
+        nodes -= g_array_index(at_depth, unsigned, depth);
+        sum += nodes;
+        if (!nodes || sum > NESTED_IMAGES_MAX) {
+            break;
+        }
+    }
+    return depth;
+}
+
+ImageInfo *coroutine_fn qmp_image_info(BlockDriverState *bs, bool flat)
+{
+    ImageInfo *info;
+    ImageQuery q;
+
+    query_begin(&q, flat);
+    info = image_info(&q, bs, 0);
+    query_end(&q);
+    return info;
+}
+
+static BlockDeviceInfo *coroutine_fn device_info(ImageQuery *q, BlockDriverState *bs)
 {
     BlockDeviceInfo *info = g_new0(BlockDeviceInfo, 1);
     BlockDriverState *below = bdrv_cow_bs(bs);
@@ -65,12 +142,12 @@ static BlockDeviceInfo *coroutine_fn device_info(BlockDriverState *bs, bool flat
     info->cache->direct = bs->open_flags & BDRV_O_NOCACHE;
     info->cache->no_flush = bs->open_flags & BDRV_O_NO_FLUSH;
     info->write_threshold = bs->write_threshold_offset;
-    info->image = qmp_image_info(bs, flat);
+    info->image = image_info(q, bs, 0);
     info->dirty_bitmaps = bdrv_query_dirty_bitmaps(bs);
     if (below) {
         info->backing_file = g_strdup(bs->backing_file ? bs->backing_file : below->filename);
     }
-    for (; below && !flat; below = bdrv_filter_or_cow_bs(below)) {
+    for (; below && q->depth_max; below = bdrv_filter_or_cow_bs(below)) {
         info->backing_file_depth++;
     }
     return info;
@@ -79,21 +156,27 @@ static BlockDeviceInfo *coroutine_fn device_info(BlockDriverState *bs, bool flat
 BlockDeviceInfoList *qmp_query_named_block_nodes(bool has_flat, bool flat, Error **errp)
 {
     BlockDeviceInfoList *list = NULL, **tail = &list;
+    ImageQuery q;
 
+    query_begin(&q, has_flat && flat);
+    q.depth_max = q.depth_max ? depth_for_all() : 0;
     for (BlockDriverState *bs = bdrv_next_node(NULL); bs; bs = bdrv_next_node(bs)) {
         if (bs->drv) {
             *tail = g_new0(BlockDeviceInfoList, 1);
-            (*tail)->value = device_info(bs, has_flat && flat);
+            (*tail)->value = device_info(&q, bs);
             tail = &(*tail)->next;
         }
     }
+    query_end(&q);
     return list;
 }
 
 BlockInfoList *qmp_query_block(Error **errp)
 {
     BlockInfoList *list = NULL, **tail = &list;
+    ImageQuery q;
 
+    query_begin(&q, false);
     for (BlockBackend *blk = blk_next(NULL); blk; blk = blk_next(blk)) {
         if (blk_name(blk) && *blk_name(blk)) {
             BlockInfo *info = g_new0(BlockInfo, 1);
@@ -101,13 +184,14 @@ BlockInfoList *qmp_query_block(Error **errp)
             info->device = g_strdup(blk_name(blk));
             info->type = g_strdup("unknown");
             if (blk_bs(blk)) {
-                info->inserted = device_info(bdrv_skip_implicit_filters(blk_bs(blk)), false);
+                info->inserted = device_info(&q, bdrv_skip_implicit_filters(blk_bs(blk)));
             }
             *tail = g_new0(BlockInfoList, 1);
             (*tail)->value = info;
             tail = &(*tail)->next;
         }
     }
+    query_end(&q);
     return list;
 }
 

@@ -2,6 +2,7 @@
 /* process.c: the life of a long-running program; see process.h. */
 #include "process.h"
 #include "base/osdep.h"
+#include "ending.h"
 #include "block/block_int-global-state.h"
 #include "block/blockjob.h"
 #include "block/export.h"
@@ -122,16 +123,30 @@ static void iothreads_destroy(void)
     }
 }
 
-void process_end(void)
+static const char *pid_file_path;
+
+/* Nobody waits for us any longer, and nothing of ours is left lying. */
+static void last_words(void)
 {
-    /* Exports first: no more requests; then jobs; then the nodes. */
-    blk_exp_close_all_type(BLOCK_EXPORT_TYPE__MAX);
-    nbd_server_stop();
-    block_job_cancel_sync_all();
-    blockdev_close_all_bdrv_states();
-    iothreads_destroy();
+    nbd_server_unlink();
     monitor_answer_quit();
     chardev_cleanup();
+    if (pid_file_path) {
+        unlink(pid_file_path);
+    }
+}
+
+void process_end(void)
+{
+    bool clean = ending_run(last_words);
+
+    if (!clean) {
+        /* Threads may still be busy with what was given up: nothing is taken away under them. */
+        last_words();
+        _exit(EXIT_FAILURE);
+    }
+    iothreads_destroy();
+    last_words();
 }
 
 int process_run(const char *pid_file)
@@ -139,13 +154,11 @@ int process_run(const char *pid_file)
     if (pid_file) {
         pid_file_write(pid_file);
     }
+    pid_file_path = pid_file;
     daemon_started();
     while (!monitor_quit_requested()) {
         aio_poll(qemu_get_aio_context(), true);
     }
     process_end();
-    if (pid_file) {
-        unlink(pid_file);
-    }
     return EXIT_SUCCESS;
 }
