@@ -70,7 +70,7 @@ static void coroutine_fn connection_co(void *opaque)
     TRACE(export, "nbd: client %d leaves export '%s'", c->fd, c->exp ? c->exp->common.id : "");
     LIST_REMOVE(c, link);
     close(c->fd);
-    server.connections--;
+    __atomic_fetch_sub(&server.connections, 1, __ATOMIC_RELAXED);
     accept_update();
     if (c->exp) {
         c->exp->connections--;
@@ -108,7 +108,7 @@ static void connection_new(int fd)
                      server.handshake_max_s * NANOSECONDS_PER_SECOND);
     }
     LIST_INSERT_HEAD(&server.conns, c, link);
-    server.connections++;
+    __atomic_fetch_add(&server.connections, 1, __ATOMIC_RELAXED);
     c->reader = qemu_coroutine_create(connection_co, c);
     qemu_coroutine_enter(c->reader);
 }
@@ -180,7 +180,7 @@ void nbd_server_unlink(void)
 
 unsigned nbd_server_connections(void)
 {
-    return server.connections;
+    return __atomic_load_n(&server.connections, __ATOMIC_RELAXED);
 }
 
 void nbd_server_send_clients_away(void)

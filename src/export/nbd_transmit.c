@@ -18,7 +18,10 @@
 #define LARGE_BYTES     (1 * MiB)
 #define FREE_SMALL_MAX  64
 #define FREE_LARGE_MAX  4
-#define IN_FLIGHT_BYTES_MAX (16 * MiB)  /* and always at least one request */
+/* Of one connection; less where many share what all may have. And always at least one request. */
+#define IN_FLIGHT_BYTES_MAX (16 * MiB)
+#define IN_FLIGHT_BYTES_MIN (1 * MiB)
+#define IN_FLIGHT_BYTES_ALL (128 * MiB)
 #define IN_FLIGHT_MAX   1024
 #define REQUEST_COST    512             /* what a request without data counts for */
 #define EXTENTS_MAX     4096
@@ -637,9 +640,16 @@ static int request_check(NbdConnection *c, const NbdRequestHeader *h, const char
     return 0;
 }
 
+static size_t in_flight_bytes_max(void)
+{
+    size_t share = IN_FLIGHT_BYTES_ALL / MAX(nbd_server_connections(), 1);
+
+    return MIN(MAX(share, IN_FLIGHT_BYTES_MIN), IN_FLIGHT_BYTES_MAX);
+}
+
 static void coroutine_fn wait_for_room(NbdConnection *c, size_t bytes)
 {
-    while (c->in_flight && (c->in_flight_bytes + bytes > IN_FLIGHT_BYTES_MAX || c->in_flight >= IN_FLIGHT_MAX)) {
+    while (c->in_flight && (c->in_flight_bytes + bytes > in_flight_bytes_max() || c->in_flight >= IN_FLIGHT_MAX)) {
         out_flush(c);
         c->reader_waits = true;
         qemu_coroutine_yield();

@@ -20,6 +20,9 @@ SIZE = 16 << 20
 # What a daemon may grow by while the clients below do their worst: 16 MiB for each of the
 # eight that do not take their replies.
 GROWTH_KIB_MAX = 8 * 16 << 10
+# Many of that kind share it: 1 MiB each, and a request.
+MANY = 100
+GROWTH_MANY_KIB_MAX = MANY * 3 << 10
 
 
 def resident_kib(server):
@@ -137,6 +140,23 @@ def misbehave(box):
         c.sock.close()
 
 
+def crowd(box, args, server, good):
+    """Many at once that ask and do not read: 16 MiB each would be 1.6 GiB."""
+    before = resident_kib(server)
+    kept = [Client(box).go() for _ in range(MANY)]
+    for c in kept:
+        c.sock.settimeout(0.1)
+        for cookie in range(32):
+            if not c.request(0, cookie, 0, 1 << 20):
+                break
+    expect(good.pread(4096, 4096) == bytes(4096), 'others, beside a crowd')
+    server.alive()
+    grown = resident_kib(server) - before
+    expect(args.peer or grown < GROWTH_MANY_KIB_MAX, f'a crowd: grew by {grown} KiB')
+    for c in kept:
+        c.sock.close()
+
+
 def test(box, args):
     nbd = nbd_module()
     server = Server(box, args.daemon)
@@ -151,6 +171,7 @@ def test(box, args):
         server.alive()
         grown = resident_kib(server) - before
         expect(args.peer or grown < GROWTH_KIB_MAX, f'{what}: grew by {grown} KiB')
+    crowd(box, args, server, good)
     good.shutdown()
     server.quit()
 
