@@ -6,7 +6,7 @@ MESON   ?= meson
 NINJA   ?= ninja
 FLAGS   ?=
 
-.PHONY: all run test bench asan tsan fuzz lint fmt install deps clean
+.PHONY: all run test bench asan tsan valgrind fuzz lint fmt install deps clean
 all: $(BUILD)/build.ninja
 	@$(NINJA) -C $(BUILD)
 
@@ -53,15 +53,24 @@ fuzz:
 	@scripts/install-deps all
 	@scripts/run-fuzz
 
-# The rules of the tree: licence lines, layers, lengths, leftovers.
+# The unit tests under Valgrind.
+valgrind:
+	@scripts/install-deps all
+	@$(MAKE) --no-print-directory all
+	@scripts/run-tests $(BUILD) --setup valgrind --suite unit --no-suite io_uring --no-suite tree
+
+# The rules of the tree (licence lines, layers, lengths, leftovers: also a test), then the tools.
 lint:
-	@scripts/lint tree
+	@scripts/install-deps lint
+	@$(MAKE) --no-print-directory all
+	@BUILD=$(BUILD) scripts/lint
 
 fmt:
-	@git ls-files '*.c' '*.h' | xargs clang-format -i --style=file
+	@scripts/install-deps lint
+	@scripts/fmt
 
 install: all
 	@$(MESON) install -C $(BUILD)
 
 clean:
-	@rm -rf build build-asan build-tsan
+	@rm -rf build build-asan build-tsan build-fuzz

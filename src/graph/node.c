@@ -91,7 +91,7 @@ static void generate_name(char *buf, size_t size)
     /* No user can choose a name that begins like this. As the peer's, the number cannot be
      * foretold, so that nobody comes to rely on it. */
     host_ops->random_bytes(&noise, 1);
-    snprintf(buf, size, "#block%u%02u", counter++, noise % 100);
+    snprintf(buf, size, "#block%u%02d", counter++, noise % 100);
 }
 
 static int check_name(const char *name, Error **errp)

@@ -33,7 +33,7 @@ def fill(nbd, server, node):
 
 def small_file_system(box, args, nbd):
     server = Server(box, args.daemon, tmpfs=('2M', 'small'))
-    inside = f'/proc/{server.daemon.proc.pid}/root{box.path}/small'
+    inside = f'/proc/{server.daemon.proc.pid}/cwd/small'      # in its own mount namespace
     server.qmp('blockdev-create', **{'job-id': 'c'}, options={
         'driver': 'file', 'filename': 'small/a.raw', 'size': SIZE})
     server.wait_event('JOB_STATUS_CHANGE', status='concluded')
