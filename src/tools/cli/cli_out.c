@@ -95,7 +95,7 @@ void cli_progress_show(CliProgress *p, int64_t done, int64_t total, const char *
     double part = total > 0 ? CLAMP((double)done / total, 0, 1) : 1;
     g_autofree char *rate = size_to_str(p->rate);
     g_autofree char *left = p->rate > 1 ? duration_to_str((total - done) / p->rate * 1e9) : g_strdup("-");
-    g_autofree char *tail = g_strdup_printf(" %5.1f%%  %s/s  %s left%s%s", part * 100, rate, left,
+    g_autofree char *tail = g_strdup_printf(" %5.1f%%  %8s/s  %8s left%s%s", part * 100, rate, left,
                                             note ? "  " : "", note ? note : "");
 
     p->printed_ns = now;

@@ -234,6 +234,15 @@ static void say(Serve *s)
     fflush(stdout);
 }
 
+static void serve_free(Serve *s)
+{
+    g_ptr_array_free(s->names, true);
+    g_free(s->nbd_path);
+    g_free(s->host);
+    g_free(s->port);
+    g_free(s->control);
+}
+
 int cli_serve(CliArgs *a)
 {
     Serve s = { .args = a, .names = g_ptr_array_new_with_free_func(g_free) };
@@ -255,6 +264,7 @@ int cli_serve(CliArgs *a)
         return cli_usage("--listen: '%s' is not HOST:PORT", cli_get(a, "listen"));
     }
     if (choose_sockets(&s, &err) < 0) {
+        serve_free(&s);
         return cli_fail(err);
     }
     if (cli_has(a, "detach")) {
@@ -263,15 +273,12 @@ int cli_serve(CliArgs *a)
     process_start();
     if (ops_run(serve_op, &s, &err) < 0 || control_start(&s, &err) < 0) {
         process_end();
+        serve_free(&s);
         return cli_fail(err);
     }
     say(&s);
     int ret = process_run(cli_get(a, "pidfile"));
 
-    g_ptr_array_free(s.names, true);
-    g_free(s.nbd_path);
-    g_free(s.host);
-    g_free(s.port);
-    g_free(s.control);
+    serve_free(&s);
     return ret;
 }

@@ -12,7 +12,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..'
 from cli import run_cli  # noqa: E402
 from oracle import expect, expect_equal, make_image  # noqa: E402
 
-BAR = r'mirror-a: \[(#*) *\] +(\d+\.\d)%  [\d.]+ \w+/s  (\d+ \w+|\d+\.\d+ s|-) left'
+BAR = r'mirror-a: \[(#*) *\] +(\d+\.\d)%  +[\d.]+ \w+/s  +(\d+ \w+|\d+\.\d+ s|-) left'
 
 
 def bars(cli, columns):
@@ -35,7 +35,7 @@ def test(box, cli):
     t = cli.terminal('mirror', '-q', '--speed', '20M', '--stop', 'q.raw')
     expect_equal(t.wait_end(0), '', 'quiet')
     status, out, err = cli.call('mirror', '--speed', '2560K', '--stop', 'lines.raw')
-    expect(re.fullmatch(r'(mirror-a: +\d+\.\d%  [\d. ]+\w+/s  .+ left( +\w+)?\n)+', err), f'lines: {err!r}')
+    expect(re.fullmatch(r'(mirror-a: +\d+\.\d%  +[\d. ]+\w+/s  .+ left( +\w+)?\n)+', err), f'lines: {err!r}')
     expect_equal((status, out), (0, 'mirror-a: the target is a copy\n'), 'without a terminal')
     expect(len(err.splitlines()) <= 3, f'too many lines: {err!r}')
     cli('qmp', 'quit')
