@@ -159,10 +159,20 @@ static BlockLimits limits_compute(BlockDriverState *bs)
     return bl;
 }
 
+/* Member by member: what lies between them is undefined. */
+static bool limits_equal(const BlockLimits *a, const BlockLimits *b)
+{
+    return a->request_alignment == b->request_alignment && a->max_pdiscard == b->max_pdiscard &&
+           a->max_pwrite_zeroes == b->max_pwrite_zeroes && a->pdiscard_alignment == b->pdiscard_alignment &&
+           a->pwrite_zeroes_alignment == b->pwrite_zeroes_alignment && a->max_transfer == b->max_transfer &&
+           a->opt_transfer == b->opt_transfer && a->min_mem_alignment == b->min_mem_alignment &&
+           a->opt_mem_alignment == b->opt_mem_alignment && a->max_iov == b->max_iov;
+}
+
 static bool refresh_limits(BlockDriverState *bs)
 {
     BlockLimits bl = limits_compute(bs);
-    bool changed = memcmp(&bl, &bs->bl, sizeof(bl));
+    bool changed = !limits_equal(&bl, &bs->bl);
 
     bs->bl = bl;
     return changed;

@@ -25,7 +25,7 @@ static void cut_randomly(Prng *prng, QEMUIOVector *qiov, char *flat)
 
 static void check_same(QEMUIOVector *part, const char *expected, size_t bytes)
 {
-    char back[FLAT + 40];
+    char back[FLAT + 40] = { 0 };
 
     g_assert_cmpuint(part->size, ==, bytes);
     g_assert_cmpuint(iov_size(part->iov, part->niov), ==, bytes);
@@ -127,7 +127,7 @@ static void test_copies_stop_at_the_end(void)
 /* What allocates nothing must not look like it did. */
 static void test_slices_without_copy(void)
 {
-    char a[8], b[8];
+    char a[8] = { 0 }, b[8];
     QEMUIOVector qiov, part;
 
     qemu_iovec_init(&qiov, 2);

@@ -4,10 +4,10 @@
  * Method: the host's submit is wrapped, so that a write can be kept from the file, or its end
  * from whoever waits for it, until the test says so.
  */
+#include "host_hook.h"
 #include "driver_util.h"
 #include "aio/host.h"
 
-static const HostOps *real_ops;
 static bool hold_next_write;            /* before it is done */
 static bool hold_next_end;              /* after it */
 static HostRequest *held;
@@ -32,10 +32,10 @@ static bool holding_submit(HostLoop *loop, HostRequest *req)
         held_is_done = false;
         held_complete = req->complete;
         req->complete = end_held;
-        held_is_done = real_ops->submit(loop, req);
+        held_is_done = host_real->submit(loop, req);
         return false;
     }
-    return real_ops->submit(loop, req);
+    return host_real->submit(loop, req);
 }
 
 static bool end_is_missing(void *opaque)
@@ -78,7 +78,6 @@ static void start(Write *w)
  * zero of its range is acknowledged: that is what reads. */
 static void test_zeroed_under_a_write(void)
 {
-    HostOps holding = *host_ops;
     uint8_t data[65536], back[65536];
 
     test_make_file("a.qcow2", 0);
@@ -91,9 +90,7 @@ static void test_zeroed_under_a_write(void)
     memset(data, 0x11, sizeof(data));
     g_assert_cmpint(test_write(c, 0, sizeof(data), data), ==, 0);
     g_assert_cmpint(test_flush(c), ==, 0);
-    holding.submit = holding_submit;
-    real_ops = host_ops;
-    host_ops = &holding;
+    host_hook = holding_submit;
 
     hold_next_write = true;
     start(&slow);
@@ -106,8 +103,8 @@ static void test_zeroed_under_a_write(void)
     g_assert_nonnull(held);
     aio_wait_while(end_is_missing, NULL);
 
-    host_ops = real_ops;
-    if (host_ops->submit(aio_host_loop(qemu_get_aio_context()), slow_req)) {
+    host_hook = NULL;
+    if (host_real->submit(aio_host_loop(qemu_get_aio_context()), slow_req)) {
         slow_req->complete(slow_req);
     }
     aio_wait_while(write_on_its_way, &slow);
@@ -147,6 +144,7 @@ static void test_zeroed_at_rest_stays(void)
 
 int main(int argc, char **argv)
 {
+    host_hook_install();
     test_begin(&argc, &argv);
     g_test_add_func("/qcow2/order/zeroed-under-a-write", test_zeroed_under_a_write);
     g_test_add_func("/qcow2/order/zeroed-at-rest-stays", test_zeroed_at_rest_stays);

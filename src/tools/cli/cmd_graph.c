@@ -196,7 +196,7 @@ static double place(Graph *g, int n_layers)
             GNodeInfo *n = g_ptr_array_index(row, i);
 
             n->x = GAP_X + i * (BOX_W + GAP_X);
-            n->y = GAP_Y / 2 + l * (BOX_H + GAP_Y);
+            n->y = GAP_Y / 2.0 + l * (BOX_H + GAP_Y);
             width = MAX(width, n->x + BOX_W + GAP_X);
         }
     }
@@ -214,7 +214,7 @@ static void print_svg(Graph *g)
     for (guint i = 0; i < g->edges->len; i++) {
         GEdgeInfo *e = &g_array_index(g->edges, GEdgeInfo, i);
         g_autofree char *name = g_markup_escape_text(e->name, -1);
-        double x1 = e->parent->x + BOX_W / 2, y1 = e->parent->y + BOX_H, x2 = e->child->x + BOX_W / 2, y2 = e->child->y;
+        double x1 = e->parent->x + BOX_W / 2.0, y1 = e->parent->y + BOX_H, x2 = e->child->x + BOX_W / 2.0, y2 = e->child->y;
 
         printf("<line x1=\"%.0f\" y1=\"%.0f\" x2=\"%.0f\" y2=\"%.0f\" stroke=\"black\" marker-end=\"url(#arrow)\"/>"
                "<text x=\"%.0f\" y=\"%.0f\" fill=\"#555\">%s</text>\n", x1, y1, x2, y2,
@@ -228,7 +228,7 @@ static void print_svg(Graph *g)
         printf("<rect x=\"%.0f\" y=\"%.0f\" width=\"%d\" height=\"%d\" rx=\"%d\" fill=\"%s\" stroke=\"black\"/>"
                "<text x=\"%.0f\" y=\"%.0f\" text-anchor=\"middle\">%s</text>\n", n->x, n->y, BOX_W, BOX_H,
                strcmp(kind, "node") ? 18 : 3, !strcmp(kind, "job") ? "#fde7c8" : strcmp(kind, "node") ? "#d6eaf8" : "#f4f4f4",
-               n->x + BOX_W / 2, n->y + BOX_H / 2 + 4, name);
+               n->x + BOX_W / 2.0, n->y + BOX_H / 2.0 + 4, name);
     }
     printf("</svg>\n");
 }

@@ -125,7 +125,7 @@ static void coroutine_fn copy_worker(void *opaque)
     if (!buf) {
         pool_fail(p, -ENOMEM, "Copying", p->at);
     }
-    while (p->ret == 0 && copy_next(p, &offset, &bytes, &zero)) {
+    while (buf && p->ret == 0 && copy_next(p, &offset, &bytes, &zero)) {
         int ret = 0;
 
         if (zero) {

@@ -32,6 +32,7 @@ def test(box, args):
         raise Skip('the peer takes 3 to 6 seconds for each MiB')
     for what, (start, piece) in CASES.items():
         server = Server(box, args.daemon, nbd=False)
+        server.sock.settimeout(50)          # a sanitizer takes its time
         errors = []
 
         def reader():
@@ -49,7 +50,7 @@ def test(box, args):
             if errors:
                 break
         server.sock.sendall(b'\xff\n{"execute":"query-jobs","id":"end"}\n')
-        thread.join(15)
+        thread.join(50)
         expect(not thread.is_alive(), f'{what}: no answer')
         expect(any('limit' in e for e in errors), f'{what}: {errors[:3]}')
         peak = peak_kib(server)

@@ -197,6 +197,13 @@ def is_peer(program):
     return 'QEMU Project' in text
 
 
+def sanitized(program):
+    """Whether the daemon under test carries a sanitizer: then its memory says nothing."""
+    with open(program, 'rb') as f:
+        text = f.read()
+    return b'__tsan_init' in text or b'__asan_init' in text
+
+
 def run(test):
     """Run test(box, args) as a program."""
     parser = argparse.ArgumentParser(allow_abbrev=False)
