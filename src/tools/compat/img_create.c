@@ -141,7 +141,8 @@ static void add_options(char **all, const char *more)
 
 int img_create(int argc, char **argv, const CompatCommand *cmd)
 {
-    CreateCall call = { .format = "raw", .size = -1 };
+    /* Lives as long as the program, which many a refusal below ends. */
+    static CreateCall call = { .format = "raw", .size = -1 };
     Error *err = NULL;
     int c;
 

@@ -42,7 +42,9 @@ BlockGraphInfo *coroutine_fn ops_graph_info(BlockDriverState *bs)
             g_ptr_array_add(children, c);
         }
     }
-    qsort(children->pdata, children->len, sizeof(void *), child_order);
+    if (children->len) {
+        qsort(children->pdata, children->len, sizeof(void *), child_order);
+    }
     for (guint i = children->len; i-- > 0;) {
         BlockChildInfoList *e = g_new0(BlockChildInfoList, 1);
 
