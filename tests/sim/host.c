@@ -257,7 +257,9 @@ static bool sim_wait(HostLoop *l, int64_t timeout_ns)
     if (l->threaded) {
         return run_due(l);
     }
-    bool progress = run_threads(false) | run_due(l);
+    bool progress = run_threads(false);
+
+    progress |= run_due(l);
 
     if (timeout_ns == 0 || progress) {
         return progress;
@@ -279,7 +281,8 @@ static bool sim_wait(HostLoop *l, int64_t timeout_ns)
         sim_fail("nothing will ever happen again: something hangs");
     }
     sim.now_ns = MAX(sim.now_ns, next);
-    return run_threads(true) | run_due(l);
+    progress = run_threads(true);
+    return run_due(l) || progress;
 }
 
 static void sim_notify(HostLoop *l)

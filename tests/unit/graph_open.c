@@ -172,7 +172,7 @@ static void test_backing(void)
 {
     g_autofree char *base = make_qcow2("base.qcow2", NULL, NULL), *mid = make_qcow2("mid.qcow2", "base.qcow2", "qcow2");
     g_autofree char *top = make_qcow2("top.qcow2", "mid.qcow2", NULL), *loop = make_qcow2("loop.qcow2", "loop.qcow2", "qcow2");
-    g_autofree char *lost = make_qcow2("lost.qcow2", "gone.qcow2", "qcow2"), *lost2 = make_qcow2("lost2.qcow2", "lost.qcow2", "qcow2");
+    g_autofree char *lost G_GNUC_UNUSED = make_qcow2("lost.qcow2", "gone.qcow2", "qcow2"), *lost2 = make_qcow2("lost2.qcow2", "lost.qcow2", "qcow2");
     g_autofree char *text = g_strdup_printf("Could not open backing file: Could not open backing file: Could not open '%s/gone.qcow2': "
                                             "No such file or directory", dir);
     g_autofree char *text2 = g_strdup_printf("Could not open backing file: Backing file '%s' creates an infinite loop.", loop);
@@ -324,7 +324,7 @@ static void test_reopen(void)
 /* Children that were opened inline follow; backing may be exchanged, taken off, put on. */
 static void test_reopen_image(void)
 {
-    g_autofree char *base = make_qcow2("rbase.qcow2", NULL, NULL), *top = make_qcow2("rtop.qcow2", "rbase.qcow2", "qcow2");
+    g_autofree char *base G_GNUC_UNUSED = make_qcow2("rbase.qcow2", NULL, NULL), *top = make_qcow2("rtop.qcow2", "rbase.qcow2", "qcow2");
     BlockDriverState *q = bds_tree_init(json("{'driver':'qcow2','node-name':'q','file':{'driver':'file','node-name':'qf','filename':'%s'}}", top), &error_abort);
     BlockDriverState *n = bds_tree_init(json("{'driver':'null-co','node-name':'n','size':1048576}"), &error_abort);
     FakeParent p = { "p" };
