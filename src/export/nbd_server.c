@@ -4,6 +4,7 @@
 #include "base/trace.h"
 #include "export/nbd_server.h"
 #include "export/nbd_listen.h"
+#include <poll.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sys/socket.h>
@@ -41,6 +42,10 @@ BlockExport *nbd_export_find(const char *name)
 
     return exp ? &exp->common : NULL;
 }
+
+/* How long a client that has hung up may take to go. */
+#define LEAVE_TRIES     100
+#define LEAVE_NS        (2 * 1000 * 1000)
 
 /* ---- connections ---- */
 
@@ -277,9 +282,34 @@ static void nbd_exp_free(BlockExport *common)
     g_free(exp->description);
 }
 
+/* Has a client of @exp hung up, of which its connection has not heard yet? */
+static bool client_leaves(NbdExport *exp)
+{
+    NbdConnection *c;
+
+    LIST_FOREACH(c, &server.conns, link) {
+        struct pollfd p = { .fd = c->fd, .events = POLLRDHUP };
+
+        if (c->exp == exp && poll(&p, 1, 0) > 0 && (p.revents & (POLLRDHUP | POLLHUP))) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Who has hung up before the question is no user any more: its connection gets the time to end. */
 static unsigned nbd_exp_users(BlockExport *common)
 {
-    return container_of(common, NbdExport, common)->connections;
+    NbdExport *exp = container_of(common, NbdExport, common);
+    unsigned users;
+
+    blk_exp_ref(common);
+    for (int n = 0; n < LEAVE_TRIES && qemu_in_coroutine() && client_leaves(exp); n++) {
+        co_sleep_ns(LEAVE_NS);
+    }
+    users = exp->connections;
+    blk_exp_unref(common);
+    return users;
 }
 
 const BlockExportDriver blk_exp_nbd = {
