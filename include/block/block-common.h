@@ -59,6 +59,7 @@ enum {
     BDRV_O_NO_BACKING   = 1 << 6,   /* do not open the backing chain */
     BDRV_O_NO_IO        = 1 << 7,   /* metadata only: no guest data is read */
     BDRV_O_CHECK        = 1 << 8,   /* opened for checking: tolerate what check repairs */
+    BDRV_O_NO_SHARE     = 1 << 10,  /* blk_new_open(): nobody else may write, though we only read */
     BDRV_O_FORCE_SHARE  = 1 << 9,   /* share everything, take no locks; read-only */
 };
 

@@ -211,6 +211,9 @@ BlockBackend *blk_new_open(const char *filename, const char *reference, QDict *o
     if (flags & BDRV_O_RESIZE) {
         perm |= BLK_PERM_RESIZE;
     }
+    if (flags & BDRV_O_NO_SHARE) {
+        shared = BLK_PERM_CONSISTENT_READ | BLK_PERM_WRITE_UNCHANGED;
+    }
     blk = blk_new_with_bs(bs, perm, shared, errp);
     bdrv_unref(bs);
     return blk;

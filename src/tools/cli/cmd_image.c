@@ -313,7 +313,8 @@ int cli_map(CliArgs *a)
 typedef struct ConvertCall {
     OpsSource src;
     OpsCreate target;
-    OpsCopy copy;
+    BlockBackend *source;
+    OpsConvert copy;
 } ConvertCall;
 
 /* The source is open and temp.name is to become the target. */
@@ -339,7 +340,7 @@ static int coroutine_fn convert_into(ConvertCall *c, const char *name, Error **e
         error_setg(errp, "'%s' is too small: the source has %" PRId64 " bytes", c->target.filename, create.size);
         ret = -ENOSPC;
     } else {
-        ret = ops_copy(&c->copy, errp);
+        ret = ops_convert(&c->copy, errp);
     }
     blk_unref(c->copy.target);
     return ret;
@@ -351,20 +352,23 @@ static int coroutine_fn convert_op(void *opaque, Error **errp)
     OpsTemp temp;
     int ret = -EIO;
 
-    c->copy.source = ops_open(&c->src, errp);
-    if (!c->copy.source) {
+    c->source = ops_open(&c->src, errp);
+    if (!c->source) {
         return ret;
     }
-    c->target.size = blk_co_getlength(c->copy.source);
+    c->target.size = blk_co_getlength(c->source);
     if (c->target.force && ops_check_unused(c->target.filename, errp) < 0) {
-        blk_unref(c->copy.source);
+        blk_unref(c->source);
         return ret;
     }
     const char *name = ops_temp_begin(&temp, c->target.filename, c->target.force, errp);
 
     if (name) {
         /* What a device holds is not known to be zero. */
-        c->copy.sparse &= !temp.in_place || g_strcmp0(c->target.format, "raw");
+        if (temp.in_place && !g_strcmp0(c->target.format, "raw")) {
+            c->copy.sparse_bytes = 0;
+        }
+        c->copy.sources = &c->source;
         ret = convert_into(c, name, errp);
         if (ret < 0) {
             ops_temp_abort(&temp);
@@ -372,7 +376,7 @@ static int coroutine_fn convert_op(void *opaque, Error **errp)
             ret = ops_temp_commit(&temp, errp);
         }
     }
-    blk_unref(c->copy.source);
+    blk_unref(c->source);
     return ret;
 }
 
@@ -382,7 +386,8 @@ int cli_convert(CliArgs *a)
         .src = source_of(a, 0),
         .target = { .filename = cli_arg(a, 1), .format = cli_get(a, "target-format"), .options = cli_get(a, "option"),
                     .force = cli_has(a, "force") },
-        .copy = { .workers = MIN(cli_get_size(a, "workers", 8), 64), .sparse = !cli_has(a, "no-sparse") },
+        .copy = { .workers = MIN(cli_get_size(a, "workers", 8), 64), .n_sources = 1,
+                  .target_is_zero = true, .sparse_bytes = cli_has(a, "no-sparse") ? 0 : 64 * KiB },
     };
     Error *err = NULL;
 

@@ -70,6 +70,7 @@ typedef struct CompatOpen {
     const char *name, *format;          /* format NULL: probed */
     bool image_opts;                    /* name is options */
     bool writable, resize, force_share, no_backing, unmap, check, quiet;
+    bool no_share;                      /* nobody may write to it meanwhile */
     int cache_flags;                    /* of compat_cache_mode() */
     const char *aio;                    /* NULL: not said */
     const char *detect_zeroes;          /* NULL: not said */

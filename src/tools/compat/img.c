@@ -5,9 +5,15 @@
 #include <getopt.h>
 
 static const CompatCommand commands[] = {
+    { "bench", "Measure how fast an image is.",
+      "[-f FMT | --image-opts] [-t CACHE] [-c COUNT] [-d DEPTH] [-o OFFSET] [-s SIZE] [-S STEP] [-w] FILENAME",
+      img_bench_options, img_bench },
     { "compare", "Tell whether two images show the same contents.",
       "[--image-opts | [-f FMT] [-F FMT]] [-s] [-p] [-q] [-U] [-T CACHE] FILENAME1 FILENAME2",
       img_compare_options, img_compare },
+    { "convert", "Copy images into one, perhaps of another format.",
+      "[-f FMT] [-O FMT] [-o OPTIONS] [-B BACKING -F FMT] [-c] [-n] [-p] [-S SIZE] [-m N] [-W] SOURCE... TARGET",
+      img_convert_options, img_convert },
     { "create", "Make a new image.",
       "[-f FMT] [-o OPTIONS] [-b BACKING [-F BACKING_FMT]] [-u] [-q] FILENAME [SIZE[bkKMGTPE]]",
       img_create_options, img_create },
@@ -23,6 +29,9 @@ static const CompatCommand commands[] = {
     { "measure", "Compute how large the file of a new image would be.",
       "[-f FMT | --image-opts] [-O FMT] [-o OPTIONS] [--output human|json] (--size SIZE | FILENAME)",
       img_measure_options, img_measure },
+    { "rebase", "Put another backing image below an image.",
+      "[-f FMT | --image-opts] [-b BACKING -F FMT] [-u] [-c] [-p] [-q] FILENAME",
+      img_rebase_options, img_rebase },
     { "resize", "Change the size of an image.",
       "[-f FMT | --image-opts] [--preallocation MODE] [--shrink] [-q] FILENAME [+-]SIZE[bkKMGTPE]",
       img_resize_options, img_resize },

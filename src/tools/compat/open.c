@@ -290,7 +290,7 @@ BlockBackend *coroutine_fn compat_co_open(const CompatOpen *o, Error **errp)
 {
     int flags = o->cache_flags | (o->writable ? BDRV_O_RDWR : 0) | (o->resize ? BDRV_O_RESIZE : 0) |
                 (o->no_backing ? BDRV_O_NO_BACKING : 0) | (o->unmap ? BDRV_O_UNMAP : 0) |
-                (o->check ? BDRV_O_CHECK : 0);
+                (o->check ? BDRV_O_CHECK : 0) | (o->no_share && !o->force_share ? BDRV_O_NO_SHARE : 0);
     const char *filename;
     QDict *options = collect_options(o, &filename, errp);
 

@@ -112,6 +112,10 @@ typedef struct OpsMeasure {
 int coroutine_fn ops_measure(OpsMeasure *m, Error **errp);
 
 /* ---- copying and comparing ---- */
+/* Run @n coroutines of @fn, all in this thread, and wait until all have returned. */
+typedef void coroutine_fn OpsWorker(void *opaque);
+void coroutine_fn ops_run_workers(int n, OpsWorker *fn, void *opaque);
+
 /* Copy bytes as they are, one after the other. The target may lie beyond its end, where it can grow. */
 int coroutine_fn ops_copy_plain(BlockBackend *source, int64_t source_offset, BlockBackend *target, int64_t target_offset,
                                 int64_t bytes, Error **errp);
@@ -119,13 +123,44 @@ typedef struct OpsProgress {
     int64_t done, total;        /* bytes of the disk; written in the main thread */
 } OpsProgress;
 
-typedef struct OpsCopy {
-    BlockBackend *source, *target;      /* the target at least as long, all zeroes */
+/* Copy images, one behind the other, into one that is long enough. */
+typedef struct OpsConvert {
+    BlockBackend **sources;
+    int n_sources;
+    BlockBackend *target;
     int workers;                        /* 1..64 */
-    bool sparse;                        /* zeroes are not written */
+    bool in_order;                      /* the target is written from front to back */
+    int64_t sparse_bytes;               /* runs of so many zeroes are not written; 0: all are */
+    bool target_is_zero;                /* what is not written there reads as zeroes */
+    bool target_has_backing;            /* what a source's own backing image holds is left to the target's */
+    int64_t target_backing_length;
+    int64_t compressed;                 /* bytes of the target's clusters, to compress; 0: plainly */
+    bool copy_range, salvage, quiet;
+    uint64_t rate;                      /* bytes a second; 0: unlimited */
     OpsProgress *progress;
-} OpsCopy;
-int coroutine_fn ops_copy(const OpsCopy *c, Error **errp);
+} OpsConvert;
+int coroutine_fn ops_convert(const OpsConvert *o, Error **errp);
+
+/* Make @overlay show the same above another backing image (NULL: none), by copying what differs into
+ * it; the header is not changed. */
+typedef struct OpsRebase {
+    BlockBackend *overlay, *old_backing, *new_backing;  /* NULL: none */
+    BlockDriverState *common;           /* where the old chain goes on as new_backing does; NULL: nowhere known */
+    bool compress;
+    OpsProgress *progress;
+} OpsRebase;
+int coroutine_fn ops_rebase(const OpsRebase *r, Error **errp);
+
+/* Requests of one size, some in flight. */
+typedef struct OpsBench {
+    BlockBackend *blk;
+    int64_t count, depth, bytes, step, offset;
+    bool write, drain_on_flush, durable;        /* durable: each write, when it is done */
+    int64_t flush_interval;             /* 0: never */
+    uint8_t pattern;
+} OpsBench;
+/* Ends with the first request that fails: its -errno. */
+int coroutine_fn ops_bench(const OpsBench *b);
 
 typedef struct OpsCompare {
     BlockBackend *a, *b;

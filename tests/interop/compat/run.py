@@ -11,6 +11,7 @@ README.md tells what a table looks like. Exit: 0 all equal, 1 a difference, 77 t
 import argparse
 import concurrent.futures
 import difflib
+import json
 import os
 import re
 import shlex
@@ -42,6 +43,8 @@ class Line:
             else:
                 sys.exit(f'{self.where}: unknown mark {mark}')
         self.text = text
+        # What a line asks to be filled has to be; else ours may leave holes where the peer has zeroes.
+        self.filled = re.search(r' -S 0 |preallocation=(falloc|full)', text) is not None
         text, _, stdin = text.partition(' <<< ')
         self.stdin = (stdin.replace('\\n', '\n') + '\n').encode() if stdin else b''
         self.argv = shlex.split(text)
@@ -149,11 +152,33 @@ def allocation(peer, folder, name, fmt):
     return re.sub(r', "offset": \d+', '', done.stdout + done.stderr)
 
 
-def compare_image(peer, theirs, ours, name):
+def sparser(theirs, ours):
+    """Are two maps the same but for zeroes that the peer has as data?"""
+    try:
+        a, b = json.loads(theirs), json.loads(ours)
+    except ValueError:
+        return False
+    if not a or not b or a[-1]['start'] + a[-1]['length'] != b[-1]['start'] + b[-1]['length']:
+        return False
+    i = 0
+    for x in b:
+        while a[i]['start'] + a[i]['length'] <= x['start']:
+            i += 1
+        for y in a[i:]:
+            if y['start'] >= x['start'] + x['length']:
+                break
+            kinds = [{k: v for k, v in e.items() if k not in ('start', 'length')} for e in (y, x)]
+            if kinds[0] != kinds[1] and not (y['data'] and x['present'] and x['depth'] == y['depth'] and
+                                             y.get('compressed') == x.get('compressed')):
+                return False
+    return True
+
+
+def compare_image(peer, theirs, ours, name, filled):
     """Differences between the file @name in both folders, as text; '' if there are none."""
     a, b = os.path.join(theirs, name), os.path.join(ours, name)
     if os.path.getsize(a) <= 64 << 20 and read(a) == read(b):
-        return disk_difference(a, b, name)
+        return disk_difference(a, b, name, filled)
     with open(a, 'rb') as f, open(b, 'rb') as g:
         qcow2 = [h.read(4) == b'QFI\xfb' for h in (f, g)]
     if qcow2[0] != qcow2[1]:
@@ -171,7 +196,7 @@ def compare_image(peer, theirs, ours, name):
     if done.returncode:
         return f'{name}: {done.stdout}{done.stderr}'.replace(ours, '')
     maps = [allocation(peer, folder, name, 'qcow2') for folder in (theirs, ours)]
-    if maps[0] != maps[1]:
+    if maps[0] != maps[1] and (filled or not sparser(*maps)):
         return diff(f'map of {name}', maps[0], maps[1])
     infos = [peer_tool(peer, folder, 'info', '-U', '-f', 'qcow2', '--output=json', name).stdout
              for folder in (theirs, ours)]
@@ -179,18 +204,18 @@ def compare_image(peer, theirs, ours, name):
     return '' if infos[0] == infos[1] else diff(f'info of {name}', infos[0], infos[1])
 
 
-def disk_difference(a, b, name):
+def disk_difference(a, b, name, filled):
     blocks = [os.stat(p).st_blocks * 512 for p in (a, b)]
-    return '' if close(*blocks) else f'{name}: {blocks[0]} bytes on disk at the peer, {blocks[1]} with ours'
+    return '' if close(*blocks) or (blocks[1] < blocks[0] and not filled) else f'{name}: {blocks[0]} bytes on disk at the peer, {blocks[1]} with ours'
 
 
-def compare_folders(peer, theirs, ours):
+def compare_folders(peer, theirs, ours, filled):
     names = [sorted(os.listdir(folder)) for folder in (theirs, ours)]
     if names[0] != names[1]:
         return f'files: peer {names[0]}, ours {names[1]}'
     for name in names[0]:
         if os.path.isfile(os.path.join(theirs, name)) and not os.path.islink(os.path.join(theirs, name)):
-            found = compare_image(peer, theirs, ours, name)
+            found = compare_image(peer, theirs, ours, name, filled)
             if found:
                 return found
     return ''
@@ -240,7 +265,7 @@ class Run:
                 if not same_text(a, b):
                     found.append(diff(what, a, b))
         if not found or line.differs:
-            images = compare_folders(self.peer, their_folder, our_folder)
+            images = compare_folders(self.peer, their_folder, our_folder, line.filled)
             if images:
                 found.append(images)
         if self.show is not None and self.show in line.text:

@@ -40,7 +40,10 @@ int coroutine_fn qcow2_co_read_data(BlockDriverState *bs, uint64_t host, uint64_
 
 bool qcow2_backing_is_zero(BlockDriverState *bs, uint64_t offset, uint64_t bytes)
 {
-    return !qcow2_has_backing(bs) || (bs->backing && (int64_t)offset >= bdrv_getlength_cached(bs->backing->bs));
+    if (__atomic_load_n(&bs->backing_awaited, __ATOMIC_RELAXED)) {
+        return false;
+    }
+    return !bs->backing || (int64_t)offset >= bdrv_getlength_cached(bs->backing->bs);
 }
 
 int coroutine_fn qcow2_co_read_backing(BlockDriverState *bs, uint64_t offset, uint64_t bytes,

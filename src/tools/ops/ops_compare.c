@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* ops_copy.c: copy or compare whole images: several coroutines, each taking the next piece.
+/* ops_compare.c: compare whole images: several coroutines, each taking the next piece.
  *
  * What to look at next is found by one at a time (a coroutine lock), since one answer of block
  * status may cover gigabytes; the data is moved by all. Memory: workers * PIECE.
@@ -11,14 +11,9 @@
 typedef struct Pool {
     CoMutex lock;               /* over the position and the extent */
     int64_t at, end;            /* next byte to hand out */
-    int64_t extent_end;         /* up to here, `data` and `zero` are known */
-    bool data, zero;
-    unsigned running;
     int ret;                    /* the first error */
     Error *err;
-    Coroutine *owner;           /* waits for the workers */
     OpsProgress *progress;
-    const OpsCopy *copy;
     OpsCompare *compare;
 } Pool;
 
@@ -29,148 +24,6 @@ static void pool_fail(Pool *p, int ret, const char *what, int64_t at)
         error_setg_errno(&p->err, -ret, "%s failed at %" PRId64, what, at);
     }
 }
-
-static void worker_done(Pool *p)
-{
-    if (--p->running == 0) {
-        aio_co_wake(p->owner);
-    }
-}
-
-static int coroutine_fn pool_run(Pool *p, CoroutineEntry *entry, int workers, Error **errp)
-{
-    qemu_co_mutex_init(&p->lock);
-    p->owner = qemu_coroutine_self();
-    p->running = workers + 1;
-    for (int i = 0; i < workers; i++) {
-        qemu_coroutine_enter(qemu_coroutine_create(entry, p));
-    }
-    if (--p->running) {
-        qemu_coroutine_yield();
-    }
-    error_propagate(errp, p->err);
-    return p->ret;
-}
-
-/* ---- copy ---- */
-
-/* The next piece that has to be written: true; false: no more. */
-static bool coroutine_fn copy_next(Pool *p, int64_t *offset, int64_t *bytes, bool *zero)
-{
-    bool found = false;
-
-    qemu_co_mutex_lock(&p->lock);
-    while (!found && p->at < p->end && p->ret == 0) {
-        if (p->at >= p->extent_end) {
-            int64_t n;
-            int ret = blk_co_block_status_above(p->copy->source, NULL, p->at, p->end - p->at, &n, NULL, NULL);
-
-            if (ret < 0) {
-                pool_fail(p, ret, "Reading the allocation", p->at);
-                break;
-            }
-            p->extent_end = p->at + n;
-            p->zero = ret & BDRV_BLOCK_ZERO;
-        }
-        if (p->zero && p->copy->sparse) {
-            p->progress->done += p->extent_end - p->at;
-            p->at = p->extent_end;
-            continue;
-        }
-        /* Pieces end at multiples of their size: clusters of the target are filled in one go. */
-        *offset = p->at;
-        *bytes = MIN(MIN(p->extent_end, QEMU_ALIGN_DOWN(p->at + PIECE, PIECE)), p->end) - p->at;
-        *zero = p->zero;
-        p->at += *bytes;
-        found = true;
-    }
-    qemu_co_mutex_unlock(&p->lock);
-    return found;
-}
-
-/* Write what is not zero of @buf, in runs; short runs of zeroes are not worth a gap. */
-static int coroutine_fn write_sparse(BlockBackend *blk, int64_t offset, int64_t bytes, uint8_t *buf)
-{
-    const int64_t unit = 64 * KiB;
-    int64_t from = -1;
-
-    for (int64_t at = 0; at < bytes; at += unit) {
-        int64_t n = MIN(unit, bytes - at);
-        bool empty = buffer_is_zero(buf + at, n);
-
-        if (!empty && from < 0) {
-            from = at;
-        }
-        if (from >= 0 && (empty || at + n == bytes)) {
-            int64_t to = empty ? at : at + n;
-            int ret = blk_co_pwrite(blk, offset + from, to - from, buf + from, BDRV_REQ_BULK);
-
-            if (ret < 0) {
-                return ret;
-            }
-            from = -1;
-        }
-    }
-    return 0;
-}
-
-static void coroutine_fn copy_worker(void *opaque)
-{
-    Pool *p = opaque;
-    const OpsCopy *c = p->copy;
-    uint8_t *buf = qemu_try_blockalign(blk_bs(c->source), PIECE);
-    int64_t offset, bytes;
-    bool zero;
-
-    if (!buf) {
-        pool_fail(p, -ENOMEM, "Copying", p->at);
-    }
-    while (buf && p->ret == 0 && copy_next(p, &offset, &bytes, &zero)) {
-        int ret = 0;
-
-        if (zero) {
-            memset(buf, 0, bytes);
-        } else {
-            ret = blk_co_pread(c->source, offset, bytes, buf, BDRV_REQ_BULK);
-        }
-        if (ret < 0) {
-            pool_fail(p, ret, "Reading", offset);
-            break;
-        }
-        ret = c->sparse ? write_sparse(c->target, offset, bytes, buf)
-                        : blk_co_pwrite(c->target, offset, bytes, buf, BDRV_REQ_BULK);
-        if (ret < 0) {
-            pool_fail(p, ret, "Writing", offset);
-            break;
-        }
-        p->progress->done += bytes;
-    }
-    qemu_vfree(buf);
-    worker_done(p);
-}
-
-int coroutine_fn ops_copy(const OpsCopy *c, Error **errp)
-{
-    Pool p = { .copy = c, .progress = c->progress };
-    int ret;
-
-    p.end = blk_co_getlength(c->source);
-    if (p.end < 0) {
-        error_setg_errno(errp, -p.end, "Could not get the size of the source");
-        return p.end;
-    }
-    c->progress->total = p.end;
-    ret = pool_run(&p, copy_worker, c->workers, errp);
-    if (ret == 0) {
-        ret = blk_co_flush(c->target);
-        if (ret < 0) {
-            error_setg_errno(errp, -ret, "Flushing the target failed");
-        }
-    }
-    return ret;
-}
-
-/* ---- compare ---- */
 
 static void compare_differ(Pool *p, int64_t at, const char *why)
 {
@@ -300,7 +153,6 @@ static void coroutine_fn compare_worker(void *opaque)
     }
     qemu_vfree(a);
     qemu_vfree(b);
-    worker_done(p);
 }
 
 int coroutine_fn ops_compare(OpsCompare *c, Error **errp)
@@ -323,5 +175,8 @@ int coroutine_fn ops_compare(OpsCompare *c, Error **errp)
         return 0;
     }
     cp.pool.end = c->progress->total = MAX(cp.length_a, cp.length_b);
-    return pool_run(&cp.pool, compare_worker, 4, errp);
+    qemu_co_mutex_init(&cp.pool.lock);
+    ops_run_workers(4, compare_worker, &cp.pool);
+    error_propagate(errp, cp.pool.err);
+    return cp.pool.ret;
 }
