@@ -165,6 +165,8 @@ LIVEBLK_PUBLIC int coroutine_fn bdrv_co_is_zero_fast(BlockDriverState *bs, int64
 
 /* Check the image of @bs; see BlockDriver.co_check. Drains @bs meanwhile. Main thread. @fix needs a node that
  * is open for writing, with BDRV_O_CHECK if it is marked corrupt. -ENOTSUP: the format has no check. */
+/* Forget all that is allocated in @bs itself, durably. -ENOTSUP: its format cannot. GS, co */
+LIVEBLK_PUBLIC int coroutine_fn bdrv_co_make_empty(BlockDriverState *bs);
 LIVEBLK_PUBLIC int coroutine_fn bdrv_co_check(BlockDriverState *bs, BdrvCheckResult *res, BdrvCheckMode fix);
 
 /* Memory for I/O, aligned for @bs and its children; free with qemu_vfree. try: NULL on failure. */

@@ -141,6 +141,9 @@ struct BlockDriver {
      * drained; with @fix it is open for writing. 0, also if errors were found; -errno: the check
      * itself failed. NULL: there is nothing to check. */
     int coroutine_fn (*co_check)(BlockDriverState *bs, BdrvCheckResult *res, BdrvCheckMode fix);
+    /* Forget all that is allocated in this image, so that it shows its backing file. The node is
+     * drained and open for writing. NULL: -ENOTSUP. */
+    int coroutine_fn (*co_make_empty)(BlockDriverState *bs);
     /* Copy without passing through memory, from @src, which is always a protocol's node, to
      * @dst of this driver. NULL: filters pass on, else -ENOTSUP. */
     int coroutine_fn (*co_copy_range)(BlockDriverState *src, int64_t src_offset,

@@ -7,5 +7,7 @@
 
 extern const BlockDriver bdrv_file, bdrv_host_device, bdrv_null_co, bdrv_null_aio, bdrv_nbd;
 extern const BlockDriver bdrv_raw, bdrv_qcow2;
+/* Internal: of jobs. */
+extern const BlockDriver bdrv_commit_top;
 
 #endif

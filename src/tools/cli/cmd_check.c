@@ -39,29 +39,6 @@ static int coroutine_fn check_op(void *opaque, Error **errp)
     return ret;
 }
 
-/* As the peer's tools print it; fields that are 0 are left out. */
-static void print_json(const CheckCall *c)
-{
-    const BdrvCheckResult *r = &c->result;
-    const struct { const char *name; int64_t n; bool always; } fields[] = {
-        { "image-end-offset", r->image_end_offset }, { "total-clusters", r->total_clusters },
-        { "check-errors", r->check_errors, true }, { "corruptions", r->corruptions }, { "leaks", r->leaks },
-        { "corruptions-fixed", r->corruptions_fixed }, { "leaks-fixed", r->leaks_fixed },
-        { "allocated-clusters", r->allocated_clusters }, { "fragmented-clusters", r->fragmented_clusters },
-        { "compressed-clusters", r->compressed_clusters },
-    };
-    QDict *d = qdict_new();
-
-    qdict_put_str(d, "filename", c->source.name);
-    qdict_put_str(d, "format", c->format);
-    for (size_t i = 0; i < G_N_ELEMENTS(fields); i++) {
-        if (fields[i].n || fields[i].always) {
-            qdict_put_int(d, fields[i].name, fields[i].n);
-        }
-    }
-    cli_print_json(d);
-}
-
 static void print_count(int64_t n, const char *one, const char *many, const char *what)
 {
     if (n) {
@@ -116,7 +93,7 @@ int cli_check(CliArgs *a)
         return cli_fail(err);
     }
     if (a->json) {
-        print_json(&c);
+        cli_print_json(ops_check_object(&c.result, c.source.name, c.format));
     } else {
         print_human(&c, a->quiet);
     }

@@ -151,6 +151,23 @@ typedef struct OpsRebase {
 } OpsRebase;
 int coroutine_fn ops_rebase(const OpsRebase *r, Error **errp);
 
+/* Write what @top has above @base, an image of its backing chain, into @base, which grows if it is
+ * shorter; then make @top empty, if @empty. */
+typedef struct OpsCommit {
+    BlockBackend *top;
+    BlockDriverState *base;
+    bool empty;
+    uint64_t rate;                      /* bytes a second; 0: unlimited */
+    OpsProgress *progress;
+} OpsCommit;
+int coroutine_fn ops_commit(const OpsCommit *o, Error **errp);
+/* The image below @top that goes by @name: as opened, as the image above it names it, or by whatever path
+ * leads to the same file. Lent; NULL: there is none. */
+BlockDriverState *ops_find_backing(BlockDriverState *top, const char *name);
+
+/* The result of a check as the object ImageCheck of the control protocol; a new reference. */
+QDict *ops_check_object(const BdrvCheckResult *r, const char *filename, const char *format);
+
 /* Requests of one size, some in flight. */
 typedef struct OpsBench {
     BlockBackend *blk;

@@ -473,6 +473,7 @@ const BlockDriver bdrv_qcow2 = {
     .co_pdiscard = qcow2_co_pdiscard,
     .co_flush = qcow2_co_flush,
     .co_check = qcow2_co_check,
+    .co_make_empty = qcow2_co_make_empty,
     .co_truncate = qcow2_co_truncate,
     .co_getlength = qcow2_co_getlength,
     .co_block_status = qcow2_co_block_status,

@@ -495,6 +495,7 @@ int coroutine_fn qcow2_co_pwrite_zeroes(BlockDriverState *bs, int64_t offset, in
                                         BdrvRequestFlags flags);
 /* Forget clusters, whatever the backing file shows then: what is cut off. */
 int coroutine_fn qcow2_co_unmap(BlockDriverState *bs, uint64_t offset, uint64_t bytes);
+int coroutine_fn qcow2_co_make_empty(BlockDriverState *bs);
 int coroutine_fn qcow2_co_pdiscard(BlockDriverState *bs, int64_t offset, int64_t bytes);
 
 /* ---- grow.c, create.c, info.c ---- */

@@ -177,6 +177,14 @@ int coroutine_fn qcow2_co_unmap(BlockDriverState *bs, uint64_t offset, uint64_t 
     return change_co_range(bs, offset, bytes, rule_unmap, s->discard_request, true);
 }
 
+int coroutine_fn qcow2_co_make_empty(BlockDriverState *bs)
+{
+    Qcow2State *s = bs->opaque;
+    int ret = qcow2_co_before_change(bs);
+
+    return ret < 0 ? ret : qcow2_co_unmap(bs, 0, QEMU_ALIGN_UP(s->length_bytes, s->cluster_size));
+}
+
 /* Does the range read as zeroes, by the tables of this image and its length of backing? */
 static int coroutine_fn range_co_is_zero(BlockDriverState *bs, uint64_t offset, uint64_t bytes)
 {
