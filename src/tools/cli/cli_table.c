@@ -73,6 +73,51 @@ static const CliOption check_options[] = {
     { NULL },
 };
 
+static const CliOption resize_options[] = {
+    OPTION_FORMAT,
+    { "shrink", 0, CLI_FLAG, NULL, "it may get smaller: what lies behind the new end is lost" },
+    { "preallocation", 0, CLI_CHOICE, "off|metadata|falloc|full", "how the new space is made" },
+    { "dry-run", 'n', CLI_FLAG, NULL, "say what would be done, and do nothing" },
+    { NULL },
+};
+
+static const CliOption rebase_options[] = {
+    OPTION_FORMAT,
+    { "backing", 'b', CLI_PATH, "IMAGE", "what is to lie below, as the image is to name it" },
+    { "backing-format", 'F', CLI_FORMAT, "FORMAT", "format of the backing image; needed with --backing" },
+    { "flatten", 0, CLI_FLAG, NULL, "nothing is to lie below: all is copied into the image" },
+    { "only-name", 'u', CLI_FLAG, NULL, "only change the name in the image: the same backing image has moved" },
+    { NULL },
+};
+
+static const CliOption commit_options[] = {
+    OPTION_FORMAT,
+    { "base", 'b', CLI_PATH, "IMAGE", "commit to this one of the backing chain, in place of the next; implies --keep" },
+    { "keep", 0, CLI_FLAG, NULL, "do not empty the image afterwards" },
+    { "speed", 0, CLI_SIZE, "RATE", "at most so many bytes a second" },
+    { "dry-run", 'n', CLI_FLAG, NULL, "say what would be done, and do nothing" },
+    { NULL },
+};
+
+static const CliOption measure_options[] = {
+    OPTION_FORMAT,
+    { "target-format", 'O', CLI_CHOICE, "qcow2|raw", "format of the new image (qcow2)" },
+    { "size", 0, CLI_SIZE, "SIZE", "of an empty image, in place of the size and contents of one that is there" },
+    { "cluster-size", 0, CLI_SIZE, "SIZE", "of the new image, if it is qcow2 (64K)" },
+    { "force-share", 'U', CLI_FLAG, NULL, "look even if another program has it open for writing" },
+    { NULL },
+};
+
+static const CliOption bench_options[] = {
+    OPTION_FORMAT,
+    { "count", 0, CLI_SIZE, "N", "requests (75000)" },
+    { "depth", 'd', CLI_COUNT, "N", "requests at once (32)" },
+    { "size", 's', CLI_SIZE, "SIZE", "bytes of each (4K)" },
+    { "write", 'w', CLI_FLAG, NULL, "write zeroes; the image's contents are lost" },
+    { "force", 0, CLI_FLAG, NULL, "yes, write" },
+    { NULL },
+};
+
 static const CliOption serve_options[] = {
     OPTION_FORMAT,
     { "name", 0, CLI_TEXT, "NAME", "name of the export and of the node; default: the file's, without its ending" },
@@ -161,6 +206,29 @@ const CliCommand cli_commands[] = {
       check_options, false, true,
       "liveblk check disk.qcow2\n"
       "liveblk check --repair leaks disk.qcow2", cli_check },
+    { "resize", "IMAGE SIZE", 2, 2, "make an image larger or smaller",
+      "SIZE is the new size, or a difference: +5G. Data behind a new end is lost, so that needs --shrink. A difference "
+      "that begins with a minus comes after `--`.",
+      resize_options, false, true,
+      "liveblk resize disk.qcow2 +10G\nliveblk resize --shrink disk.qcow2 -- -1G", cli_resize },
+    { "rebase", "IMAGE", 1, 1, "put another backing image below an image",
+      "The image shows the same afterwards: what the new backing image has otherwise is copied into it first. Where the "
+      "new one is further down the same chain only what lies between is looked at. Interrupted, the image is as it was, "
+      "but perhaps larger.",
+      rebase_options, false, true,
+      "liveblk rebase -b base.qcow2 -F qcow2 overlay.qcow2\n"
+      "liveblk rebase --flatten overlay.qcow2   # all in one file", cli_rebase },
+    { "commit", "IMAGE", 1, 1, "write what an image has of its own into its backing image",
+      "The backing image grows if it is shorter. Other overlays of it are worthless afterwards. The image is emptied when "
+      "all is safely in the backing image; interrupted, do it again.",
+      commit_options, false, true,
+      "liveblk commit overlay.qcow2\nliveblk commit --base base.qcow2 top.qcow2", cli_commit },
+    { "measure", "[IMAGE]", 0, 1, "tell how large the file of a new image would be",
+      "For a copy of IMAGE, or for an empty image of --size bytes. JSON: required and fully-allocated, in bytes.",
+      measure_options, false, true, "liveblk measure disk.img\nliveblk measure --size 1T", cli_measure },
+    { "bench", "IMAGE", 1, 1, "measure how fast an image is read or written",
+      "Sends requests one behind the other through the image, some at once, and tells how many a second were answered.",
+      bench_options, false, true, "liveblk bench disk.qcow2", cli_bench },
     { "serve", "IMAGE...", 1, -1, "serve images over NBD, with a control socket",
       "Opens the images and serves each as an NBD export until ended by a signal or `liveblk qmp quit`. Prints "
       "the address for clients, and the control socket, which the other commands find by themselves. The "

@@ -1,67 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /* cmd_image.c: create, info, map, convert, compare. */
 #include "cli/cli.h"
+#include "cli/watch.h"
 #include "ops/ops.h"
 #include "base/size.h"
 #include "qapi-commands.h"
 #include "qmp/qmp_private.h"
-#include <signal.h>
-
-/* ---- interruption ---- */
-
-static void on_signal(int sig)
-{
-    ops_temp_on_signal();
-    signal(sig, SIG_DFL);
-    raise(sig);
-}
-
-/* From here on control-C leaves nothing half made. */
-static void clean_when_interrupted(void)
-{
-    static const int signals[] = { SIGINT, SIGTERM, SIGHUP };
-    struct sigaction sa = { .sa_handler = on_signal };
-
-    for (size_t i = 0; i < G_N_ELEMENTS(signals); i++) {
-        sigaction(signals[i], &sa, NULL);
-    }
-}
-
-/* ---- progress beside an operation ---- */
-
-typedef struct Watch {
-    CliProgress *shown;
-    OpsProgress progress;
-    QemuCoSleep sleep;
-    bool stop, stopped;
-} Watch;
-
-static void coroutine_fn watch_co(void *opaque)
-{
-    Watch *w = opaque;
-
-    while (!w->stop) {
-        cli_progress_show(w->shown, w->progress.done, w->progress.total, NULL);
-        co_sleep_ns_wakeable(&w->sleep, 50 * 1000 * 1000);
-    }
-    w->stopped = true;
-}
-
-static void watch_begin(Watch *w, CliArgs *a, const char *what)
-{
-    *w = (Watch) { .shown = cli_progress_new(a, what) };
-    qemu_coroutine_enter(qemu_coroutine_create(watch_co, w));
-}
-
-static void watch_end(Watch *w)
-{
-    w->stop = true;
-    co_sleep_wake(&w->sleep);
-    while (!w->stopped) {
-        aio_poll(qemu_get_aio_context(), true);
-    }
-    cli_progress_end(w->shown, false);
-}
 
 /* ---- create ---- */
 
@@ -118,7 +62,7 @@ int cli_create(CliArgs *a)
         return say_plan(a, &c, false);
     }
     cli_engine_start();
-    clean_when_interrupted();
+    cli_clean_when_interrupted();
     int ret = ops_run(create_op, &c, &err);
 
     cli_engine_stop();
@@ -136,12 +80,6 @@ int cli_create(CliArgs *a)
 }
 
 /* ---- info ---- */
-
-static OpsSource source_of(CliArgs *a, int i)
-{
-    return (OpsSource) { .name = cli_arg(a, i), .format = cli_get(a, "format"),
-                         .image_opts = cli_has(a, "image-opts"), .force_share = cli_has(a, "force-share") };
-}
 
 typedef struct InfoCall {
     OpsSource src;
@@ -222,7 +160,7 @@ static void info_print(const ImageInfo *info)
 
 int cli_info(CliArgs *a)
 {
-    InfoCall c = { .src = source_of(a, 0), .chain = cli_has(a, "chain") };
+    InfoCall c = { .src = cli_source(a, 0), .chain = cli_has(a, "chain") };
     Error *err = NULL;
 
     cli_engine_start();
@@ -295,7 +233,7 @@ static int coroutine_fn map_op(void *opaque, Error **errp)
 
 int cli_map(CliArgs *a)
 {
-    MapCall c = { .src = source_of(a, 0), .json = a->json };
+    MapCall c = { .src = cli_source(a, 0), .json = a->json };
     Error *err = NULL;
 
     cli_engine_start();
@@ -383,7 +321,7 @@ static int coroutine_fn convert_op(void *opaque, Error **errp)
 int cli_convert(CliArgs *a)
 {
     ConvertCall c = {
-        .src = source_of(a, 0),
+        .src = cli_source(a, 0),
         .target = { .filename = cli_arg(a, 1), .format = cli_get(a, "target-format"), .options = cli_get(a, "option"),
                     .force = cli_has(a, "force") },
         .copy = { .workers = MIN(cli_get_size(a, "workers", 8), 64), .n_sources = 1,
@@ -398,16 +336,16 @@ int cli_convert(CliArgs *a)
         c.target.format = ops_format_for(c.target.filename);
     }
     cli_engine_start();
-    clean_when_interrupted();
-    Watch w;
+    cli_clean_when_interrupted();
+    CliWatch w;
 
-    watch_begin(&w, a, "convert");
+    cli_watch_begin(&w, a, "convert");
     c.copy.progress = &w.progress;
     int64_t began = g_get_monotonic_time();
     int ret = ops_run(convert_op, &c, &err);
     double seconds = (g_get_monotonic_time() - began) / 1e6;
 
-    watch_end(&w);
+    cli_watch_end(&w);
     cli_engine_stop();
     if (ret < 0) {
         return cli_fail(err);
@@ -447,18 +385,18 @@ static int coroutine_fn compare_op(void *opaque, Error **errp)
 
 int cli_compare(CliArgs *a)
 {
-    CompareCall c = { .a = source_of(a, 0), .b = source_of(a, 1), .compare = { .strict = cli_has(a, "strict") } };
+    CompareCall c = { .a = cli_source(a, 0), .b = cli_source(a, 1), .compare = { .strict = cli_has(a, "strict") } };
     Error *err = NULL;
 
     c.b.format = cli_get(a, "other-format");
     cli_engine_start();
-    Watch w;
+    CliWatch w;
 
-    watch_begin(&w, a, "compare");
+    cli_watch_begin(&w, a, "compare");
     c.compare.progress = &w.progress;
     int ret = ops_run(compare_op, &c, &err);
 
-    watch_end(&w);
+    cli_watch_end(&w);
     cli_engine_stop();
     if (ret < 0) {
         return cli_fail(err);

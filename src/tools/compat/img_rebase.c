@@ -63,16 +63,7 @@ static int coroutine_fn copy_different(RebaseCall *call, BlockDriverState *bs, E
             return -EIO;
         }
     }
-    if (call->r.new_backing && *blk_bs(call->r.new_backing)->exact_filename) {
-        const char *name = blk_bs(call->r.new_backing)->exact_filename;
-
-        for (call->r.common = old; call->r.common; call->r.common = bdrv_backing_chain_next(call->r.common)) {
-            if (!strcmp(call->r.common->exact_filename, name) &&
-                call->r.common->drv == blk_bs(call->r.new_backing)->drv) {
-                break;
-            }
-        }
-    }
+    call->r.common = ops_find_common(old, call->r.new_backing);
     ret = ops_rebase(&call->r, errp);
     blk_unref(call->r.old_backing);
     blk_unref(call->r.new_backing);

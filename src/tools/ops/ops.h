@@ -22,6 +22,8 @@ typedef struct OpsSource {
     bool force_share;
     bool writable;
     bool check;                 /* to be checked: what is marked corrupt may be written, the backing chain stays closed */
+    bool resize;                /* its length is to be changed */
+    bool no_backing;            /* the backing chain stays closed */
     bool no_data;               /* only what the image says about itself is asked for */
 } OpsSource;
 
@@ -150,6 +152,8 @@ typedef struct OpsRebase {
     OpsProgress *progress;
 } OpsRebase;
 int coroutine_fn ops_rebase(const OpsRebase *r, Error **errp);
+/* The node of the chain @old that is the same image as @backing; lent, or NULL. */
+BlockDriverState *ops_find_common(BlockDriverState *old, BlockBackend *backing);
 
 /* Write what @top has above @base, an image of its backing chain, into @base, which grows if it is
  * shorter; then make @top empty, if @empty. */

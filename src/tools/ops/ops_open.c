@@ -29,7 +29,8 @@ int ops_run(int coroutine_fn (*fn)(void *opaque, Error **errp), void *opaque, Er
 BlockBackend *coroutine_fn ops_open(const OpsSource *src, Error **errp)
 {
     int flags = (src->writable ? BDRV_O_RDWR | BDRV_O_UNMAP : 0) |
-                (src->no_data ? BDRV_O_NO_IO : 0) |
+                (src->no_data ? BDRV_O_NO_IO : 0) | (src->no_backing ? BDRV_O_NO_BACKING : 0) |
+                (src->resize ? BDRV_O_RESIZE : 0) |
                 (src->check ? BDRV_O_CHECK | BDRV_O_NO_BACKING : 0);
     const char *filename = src->name;
     QDict *options = NULL;

@@ -182,3 +182,16 @@ int coroutine_fn ops_rebase(const OpsRebase *r, Error **errp)
     error_propagate(errp, s.err);
     return s.ret;
 }
+
+BlockDriverState *ops_find_common(BlockDriverState *old, BlockBackend *backing)
+{
+    BlockDriverState *new = backing ? bdrv_skip_filters(blk_bs(backing)) : NULL;
+
+    if (!new || !*new->exact_filename) {
+        return NULL;
+    }
+    while (old && (strcmp(old->exact_filename, new->exact_filename) || old->drv != new->drv)) {
+        old = bdrv_backing_chain_next(old);
+    }
+    return old;
+}

@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: MIT */
+/* watch.c: see watch.h. */
+#include "cli/watch.h"
+#include <signal.h>
+
+static void on_signal(int sig)
+{
+    ops_temp_on_signal();
+    signal(sig, SIG_DFL);
+    raise(sig);
+}
+
+void cli_clean_when_interrupted(void)
+{
+    static const int signals[] = { SIGINT, SIGTERM, SIGHUP };
+    struct sigaction sa = { .sa_handler = on_signal };
+
+    for (size_t i = 0; i < G_N_ELEMENTS(signals); i++) {
+        sigaction(signals[i], &sa, NULL);
+    }
+}
+
+static void coroutine_fn watch_co(void *opaque)
+{
+    CliWatch *w = opaque;
+
+    while (!w->stop) {
+        cli_progress_show(w->shown, w->progress.done, w->progress.total, NULL);
+        co_sleep_ns_wakeable(&w->sleep, 50 * 1000 * 1000);
+    }
+    w->stopped = true;
+}
+
+void cli_watch_begin(CliWatch *w, CliArgs *a, const char *what)
+{
+    *w = (CliWatch) { .shown = cli_progress_new(a, what) };
+    qemu_coroutine_enter(qemu_coroutine_create(watch_co, w));
+}
+
+void cli_watch_end(CliWatch *w)
+{
+    w->stop = true;
+    co_sleep_wake(&w->sleep);
+    while (!w->stopped) {
+        aio_poll(qemu_get_aio_context(), true);
+    }
+    cli_progress_end(w->shown, false);
+}
+
+OpsSource cli_source(CliArgs *a, int i)
+{
+    return (OpsSource) { .name = cli_arg(a, i), .format = cli_get(a, "format"),
+                         .image_opts = cli_has(a, "image-opts"), .force_share = cli_has(a, "force-share") };
+}
