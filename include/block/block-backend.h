@@ -66,6 +66,8 @@ LIVEBLK_PUBLIC int coroutine_fn blk_co_pdiscard(BlockBackend *blk, int64_t offse
 LIVEBLK_PUBLIC int coroutine_fn blk_co_flush(BlockBackend *blk);
 LIVEBLK_PUBLIC int coroutine_fn blk_co_truncate(BlockBackend *blk, int64_t offset, bool exact, PreallocMode prealloc, BdrvRequestFlags flags, Error **errp);
 LIVEBLK_PUBLIC int64_t coroutine_fn blk_co_getlength(BlockBackend *blk);
+LIVEBLK_PUBLIC int coroutine_fn blk_co_load_vmstate(BlockBackend *blk, int64_t pos, QEMUIOVector *qiov);
+LIVEBLK_PUBLIC int coroutine_fn blk_co_save_vmstate(BlockBackend *blk, int64_t pos, QEMUIOVector *qiov);
 LIVEBLK_PUBLIC int coroutine_fn blk_co_block_status_above(BlockBackend *blk, BlockDriverState *base, int64_t offset, int64_t bytes,
                                                           int64_t *pnum, int64_t *map, BlockDriverState **file);
 LIVEBLK_PUBLIC int coroutine_fn blk_co_copy_range(BlockBackend *src, int64_t src_offset, BlockBackend *dst, int64_t dst_offset,
@@ -93,6 +95,8 @@ typedef struct BlockAcctStats {
     int64_t last_access_ns;
 } BlockAcctStats;
 enum { BLOCK_ACCT_READ, BLOCK_ACCT_WRITE, BLOCK_ACCT_FLUSH, BLOCK_ACCT_UNMAP, BLOCK_ACCT_ZONE_APPEND };
+/* Count a request (BLOCK_ACCT_*) as refused before it began. Any thread. */
+LIVEBLK_PUBLIC void blk_account_invalid(BlockBackend *blk, int type);
 LIVEBLK_PUBLIC void blk_get_stats(BlockBackend *blk, BlockAcctStats *stats);
 
 #endif

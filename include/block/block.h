@@ -143,6 +143,9 @@ LIVEBLK_PUBLIC int coroutine_fn bdrv_co_copy_range(BdrvChild *src, int64_t src_o
                                                    int64_t bytes, BdrvRequestFlags read_flags, BdrvRequestFlags write_flags);
 LIVEBLK_PUBLIC int64_t coroutine_fn bdrv_co_getlength(BlockDriverState *bs);
 LIVEBLK_PUBLIC int64_t coroutine_fn bdrv_co_get_allocated_file_size(BlockDriverState *bs);
+/* The saved state of a machine, in the format at or below @bs; @pos and length: multiples of 512. */
+LIVEBLK_PUBLIC int coroutine_fn bdrv_co_load_vmstate(BlockDriverState *bs, int64_t pos, QEMUIOVector *qiov);
+LIVEBLK_PUBLIC int coroutine_fn bdrv_co_save_vmstate(BlockDriverState *bs, int64_t pos, QEMUIOVector *qiov);
 /* Last known length, bytes; any context, never suspends. */
 LIVEBLK_PUBLIC int64_t bdrv_getlength_cached(BlockDriverState *bs);
 
@@ -181,7 +184,31 @@ LIVEBLK_PUBLIC void bdrv_remove_write_observer(BlockDriverState *bs, struct Bdrv
 /* Event BLOCK_WRITE_THRESHOLD when a write first passes @offset; 0: off. Any thread. */
 LIVEBLK_PUBLIC void bdrv_write_threshold_set(BlockDriverState *bs, uint64_t offset);
 
+/* ---- stopping requests at named events, for tests. GS; the first node from @bs on down the primary
+ * children that knows breakpoints (blkdebug); none: -ENOTSUP ---- */
+/* The next request at which @event is raised is suspended, by the name of @tag. -EINVAL: no such event. */
+LIVEBLK_PUBLIC int bdrv_debug_breakpoint(BlockDriverState *bs, const char *event, const char *tag);
+/* Forget it, and let go on whatever is suspended by that name. -ENOENT: there is none. */
+LIVEBLK_PUBLIC int bdrv_debug_remove_breakpoint(BlockDriverState *bs, const char *tag);
+/* Let one suspended request go on. -ENOENT: there is none. */
+LIVEBLK_PUBLIC int bdrv_debug_resume(BlockDriverState *bs, const char *tag);
+LIVEBLK_PUBLIC bool bdrv_debug_is_suspended(BlockDriverState *bs, const char *tag);
+
 #include "block/block_int-common.h"
+
+/* Blkdebug nodes that there are; atomic. Kept by their driver. */
+extern unsigned bdrv_debug_nodes;
+void bdrv_debug_nodes_add(int n);
+void coroutine_fn bdrv_co_debug_event_slow(BlockDriverState *bs, BlkdebugEvent event);
+
+/* @event is about to happen at @bs. co, any thread, counted on @bs. May suspend where somebody set a
+ * breakpoint: no plain lock may be held. */
+static inline void coroutine_fn bdrv_co_debug_event(BlockDriverState *bs, BlkdebugEvent event)
+{
+    if (__builtin_expect(__atomic_load_n(&bdrv_debug_nodes, __ATOMIC_RELAXED) != 0, 0)) {
+        bdrv_co_debug_event_slow(bs, event);
+    }
+}
 
 static inline void bdrv_inc_in_flight(BlockDriverState *bs)
 {

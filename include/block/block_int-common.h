@@ -149,6 +149,17 @@ struct BlockDriver {
     int coroutine_fn (*co_copy_range)(BlockDriverState *src, int64_t src_offset,
                                       BlockDriverState *dst, int64_t dst_offset,
                                       int64_t bytes, BdrvRequestFlags flags);
+    /* The saved state of a machine, kept beside the disk; @pos counts from its first byte and is, as
+     * the length of @qiov, a multiple of 512. NULL: the primary child is asked. */
+    int coroutine_fn (*co_load_vmstate)(BlockDriverState *bs, int64_t pos, QEMUIOVector *qiov);
+    int coroutine_fn (*co_save_vmstate)(BlockDriverState *bs, int64_t pos, QEMUIOVector *qiov);
+
+    /* ---- for tests: blkdebug and what stands for it; see bdrv_debug_breakpoint(). All or none. ---- */
+    void coroutine_fn (*co_debug_event)(BlockDriverState *bs, BlkdebugEvent event);
+    int (*debug_breakpoint)(BlockDriverState *bs, const char *event, const char *tag);
+    int (*debug_remove_breakpoint)(BlockDriverState *bs, const char *tag);
+    int (*debug_resume)(BlockDriverState *bs, const char *tag);
+    bool (*debug_is_suspended)(BlockDriverState *bs, const char *tag);
 };
 
 /* How a kind of parent behaves towards its child. All GS. */

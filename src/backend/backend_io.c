@@ -130,6 +130,11 @@ static int acct_invalid(BlockBackend *blk, int type, int ret)
     return ret;
 }
 
+void blk_account_invalid(BlockBackend *blk, int type)
+{
+    acct_invalid(blk, type, 0);
+}
+
 /* ---- requests ---- */
 
 int coroutine_fn blk_co_preadv(BlockBackend *blk, int64_t offset, int64_t bytes, QEMUIOVector *qiov,
@@ -250,6 +255,31 @@ int64_t coroutine_fn blk_co_getlength(BlockBackend *blk)
 
     backend_end(blk);
     return ret;
+}
+
+static int coroutine_fn backend_vmstate(BlockBackend *blk, int64_t pos, QEMUIOVector *qiov, bool is_write)
+{
+    backend_begin(blk);
+    BdrvChild *root = backend_root(blk);
+    int ret = -ENOMEDIUM;
+
+    if (root && is_write && !(bdrv_child_perm(root) & BLK_PERM_WRITE)) {
+        ret = -EPERM;
+    } else if (root) {
+        ret = is_write ? bdrv_co_save_vmstate(root->bs, pos, qiov) : bdrv_co_load_vmstate(root->bs, pos, qiov);
+    }
+    backend_end(blk);
+    return ret;
+}
+
+int coroutine_fn blk_co_load_vmstate(BlockBackend *blk, int64_t pos, QEMUIOVector *qiov)
+{
+    return backend_vmstate(blk, pos, qiov, false);
+}
+
+int coroutine_fn blk_co_save_vmstate(BlockBackend *blk, int64_t pos, QEMUIOVector *qiov)
+{
+    return backend_vmstate(blk, pos, qiov, true);
 }
 
 int coroutine_fn blk_co_block_status_above(BlockBackend *blk, BlockDriverState *base, int64_t offset,

@@ -67,7 +67,8 @@ void compat_engine_stop(void);
 /* ---- opening ---- */
 
 typedef struct CompatOpen {
-    const char *name, *format;          /* format NULL: probed */
+    const char *name, *format;          /* name NULL: options say it all; format NULL: probed */
+    QDict *options;                     /* besides, nested strings, lent; NULL: none */
     bool image_opts;                    /* name is options */
     bool writable, resize, force_share, no_backing, unmap, check, quiet;
     bool no_share;                      /* nobody may write to it meanwhile */
@@ -120,6 +121,7 @@ void compat_progress_end(CompatProgress *p, bool done);
 /* ---- programs ---- */
 
 int img_main(int argc, char **argv);
+int io_main(int argc, char **argv);
 int img_create(int argc, char **argv, const CompatCommand *cmd);
 int img_info(int argc, char **argv, const CompatCommand *cmd);
 int img_map(int argc, char **argv, const CompatCommand *cmd);

@@ -3,6 +3,7 @@
 #include "compat/compat.h"
 #include <getopt.h>
 #include "base/size.h"
+#include "ioshell/specific.h"
 #include <time.h>
 
 enum { OPT_OBJECT = 256, OPT_OUTPUT, OPT_IMAGE_OPTS };
@@ -74,35 +75,6 @@ static int coroutine_fn info_op(void *opaque, Error **errp)
 
 /* ---- showing ---- */
 
-static void print_specific(const char *key, QDict *v, void *opaque)
-{
-    int indent = GPOINTER_TO_INT(opaque);
-    g_autofree char *label = g_strdelimit(g_strdup(key), "-", ' ');
-
-    if (qdict_type(v) == QTYPE_QDICT) {
-        printf("%*s%s:\n", indent, "", label);
-        qdict_foreach_wire(v, print_specific, GINT_TO_POINTER(indent + 4));
-        return;
-    }
-    if (qdict_type(v) == QTYPE_QLIST) {
-        printf("%*s%s:\n", indent, "", label);
-        for (size_t i = 0; i < qlist_size(v); i++) {
-            QDict *e = qlist_get(v, i);
-            bool nested = qdict_type(e) == QTYPE_QDICT;
-            g_autofree char *text = nested ? NULL : qstring_get(e) ? g_strdup(qstring_get(e)) : json_to_str(e, false);
-
-            printf("%*s[%zu]:%s%s\n", indent + 4, "", i, nested ? "" : " ", nested ? "" : text);
-            if (nested) {
-                qdict_foreach_wire(e, print_specific, GINT_TO_POINTER(indent + 8));
-            }
-        }
-        return;
-    }
-    g_autofree char *text = qstring_get(v) ? g_strdup(qstring_get(v)) : json_to_str(v, false);
-
-    printf("%*s%s: %s\n", indent, "", label, text);
-}
-
 static void print_snapshots(const SnapshotInfoList *list, int indent)
 {
     printf("%*sSnapshot list:\n%*s%-7s %-16s %8s %19s %15s %10s\n", indent, "", indent, "", "ID", "TAG", "VM_SIZE",
@@ -160,9 +132,6 @@ static void print_node(const BlockGraphInfo *info, const char *path)
 {
     bool protocol = *path;
     int indent = protocol ? 4 : 0;
-    g_autoptr(QDict) specific = info->format_specific ? qapi_to_json(&qapi_type_ImageInfoSpecific,
-                                                                     info->format_specific) : NULL;
-    QDict *data = specific ? qdict_get_qdict(specific, "data") : NULL;
 
     printf("%*s%s: %s\n%*s%s: %s\n", indent, "", protocol ? "filename" : "image", info->filename, indent, "",
            protocol ? "protocol type" : "file format", info->format);
@@ -185,9 +154,10 @@ static void print_node(const BlockGraphInfo *info, const char *path)
     if (info->snapshots) {
         print_snapshots(info->snapshots, indent);
     }
-    if (data && qdict_size(data)) {
-        printf("%*sFormat specific information:\n", indent, "");
-        qdict_foreach_wire(data, print_specific, GINT_TO_POINTER(indent + 4));
+    if (info->format_specific) {
+        g_autofree char *text = image_specific_text(info->format_specific, indent);
+
+        printf("%s", text);
     }
     for (BlockChildInfoList *c = info->children; c; c = c->next) {
         g_autofree char *below = g_strdup_printf("%s/%s", path, c->value->name);

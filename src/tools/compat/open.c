@@ -242,28 +242,64 @@ static int check_aio(const CompatOpen *o, Error **errp)
     return 0;
 }
 
-/* Sets *filename to NULL where the options say it all. */
-static QDict *collect_options(const CompatOpen *o, const char **filename, Error **errp)
+/* The format that @name would be probed to have; NULL and *errp. Lent. */
+static const char *coroutine_fn probe_format(const char *name, Error **errp)
 {
-    bool json = !o->image_opts && g_str_has_prefix(o->name, "json:"), help;
-    QDict *d;
+    BlockBackend *blk = blk_new_open(name, NULL, qdict_new(), BDRV_O_NO_BACKING | BDRV_O_NO_IO, errp);
+    const char *format = blk ? blk_bs(blk)->drv->format_name : NULL;
 
-    *filename = NULL;
+    blk_unref(blk);
+    return format;
+}
+
+/* Where a format is known by name and file, its options are only typed. Takes over @d. */
+static QDict *coroutine_fn named_options(const char *name, QDict *d, Error **errp)
+{
+    if (!*name) {
+        error_setg(errp, "The 'file' block driver requires a file name");
+    } else if (qdict_size(d) == 0 || qdict_haskey(d, "driver")) {
+        return qdict_size(d) > 1 ? compat_options_typed(d, errp) : d;
+    } else {
+        const char *format = probe_format(name, errp);
+
+        if (format) {
+            qdict_put_str(d, "driver", format);
+            return compat_options_typed(d, errp);
+        }
+    }
+    qdict_unref(d);
+    return NULL;
+}
+
+/* What the name itself says of options. */
+static QDict *options_of_name(const CompatOpen *o, Error **errp)
+{
+    bool help;
+
+    if (!o->name) {
+        return qdict_new();
+    }
     if (o->image_opts) {
         /* A word alone names a node; there are none here. */
         if (!strchr(o->name, '=')) {
             error_setg(errp, "Cannot find device='%s' nor node-name='%s'", o->name, o->name);
             return NULL;
         }
-        d = qdict_from_keyval(o->name, NULL, &help, errp);
-    } else if (json) {
-        d = options_of_json(o->name + strlen("json:"), errp);
-    } else {
-        *filename = o->name;
-        d = qdict_new();
+        return qdict_from_keyval(o->name, NULL, &help, errp);
     }
+    return g_str_has_prefix(o->name, "json:") ? options_of_json(o->name + strlen("json:"), errp) : qdict_new();
+}
+
+/* Sets *filename to NULL where the options say it all. */
+static QDict *coroutine_fn collect_options(const CompatOpen *o, const char **filename, Error **errp)
+{
+    QDict *d = options_of_name(o, errp);
+
     if (!d) {
         return NULL;
+    }
+    if (o->options) {
+        qdict_join(d, o->options, true);
     }
     if (o->format) {
         if (!bdrv_find_format(o->format)) {
@@ -273,13 +309,8 @@ static QDict *collect_options(const CompatOpen *o, const char **filename, Error 
         }
         qdict_put_str(d, "driver", o->format);
     }
-    if (!*filename) {
-        d = whole_options(d, errp);
-    } else if (!**filename) {
-        error_setg(errp, "The 'file' block driver requires a file name");
-        qdict_unref(d);
-        return NULL;
-    }
+    *filename = o->name && !o->image_opts && !g_str_has_prefix(o->name, "json:") ? o->name : NULL;
+    d = *filename ? named_options(*filename, d, errp) : whole_options(d, errp);
     if (d) {
         add_common(d, o);
     }

@@ -77,7 +77,7 @@ static int coroutine_fn l1_co_move(BlockDriverState *bs, uint64_t place, uint32_
     return ret;
 }
 
-static int coroutine_fn l1_co_grow(BlockDriverState *bs, uint64_t size)
+int coroutine_fn qcow2_co_l1_grow(BlockDriverState *bs, uint64_t size)
 {
     Qcow2State *s = bs->opaque;
     uint64_t cluster;
@@ -258,7 +258,7 @@ static int coroutine_fn co_grow(BlockDriverState *bs, uint64_t from, uint64_t to
     prealloc = s->raw_data && prealloc == PREALLOC_MODE_OFF ? PREALLOC_MODE_METADATA : prealloc;
 
     if (l1_size > s->l1_size) {
-        ret = l1_co_grow(bs, l1_size);
+        ret = qcow2_co_l1_grow(bs, l1_size);
         if (ret < 0) {
             error_setg_errno(errp, -ret, "Failed to grow the L1 table");
             return ret;

@@ -502,8 +502,14 @@ int coroutine_fn qcow2_co_pdiscard(BlockDriverState *bs, int64_t offset, int64_t
 int coroutine_fn qcow2_co_truncate(BlockDriverState *bs, int64_t offset, bool exact,
                                    PreallocMode prealloc, BdrvRequestFlags flags, Error **errp);
 int coroutine_fn qcow2_co_create(BlockdevCreateOptions *opts, Error **errp);
+/* A larger L1 table, of @size entries. */
+int coroutine_fn qcow2_co_l1_grow(BlockDriverState *bs, uint64_t size);
 int qcow2_probe(const uint8_t *buf, size_t len, const char *filename);
 int qcow2_get_info(BlockDriverState *bs, BlockDriverInfo *info);
+
+/* ---- vmstate.c ---- */
+int coroutine_fn qcow2_co_load_vmstate(BlockDriverState *bs, int64_t pos, QEMUIOVector *qiov);
+int coroutine_fn qcow2_co_save_vmstate(BlockDriverState *bs, int64_t pos, QEMUIOVector *qiov);
 ImageInfoSpecific *qcow2_get_specific_info(BlockDriverState *bs, Error **errp);
 int coroutine_fn qcow2_co_change_backing_file(BlockDriverState *bs, const char *backing_file,
                                               const char *backing_fmt, Error **errp);
