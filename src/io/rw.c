@@ -238,7 +238,8 @@ int coroutine_fn driver_pwritev(BlockDriverState *bs, int64_t offset, int64_t by
     int ret;
 
     if (!op) {
-        return is_filter(drv) ? bdrv_co_pwritev_part(filter_child(bs), offset, bytes, qiov, qiov_offset,
+        /* A filter that looks at writes is not to be passed by. */
+        return is_filter(drv) && !drv->co_pwritev ? bdrv_co_pwritev_part(filter_child(bs), offset, bytes, qiov, qiov_offset,
                                                      flags & ~(BDRV_REQ_SERIALISING | BDRV_REQ_NO_WAIT))
                               : -ENOTSUP;
     }

@@ -237,7 +237,7 @@ static inline bool write_passes_on(const BlockDriver *drv, BdrvRequestFlags flag
         return false;
     }
     return flags & BDRV_REQ_ZERO_WRITE ? !drv->co_pwrite_zeroes
-           : flags & BDRV_REQ_WRITE_COMPRESSED ? !drv->co_pwritev_compressed : !drv->co_pwritev;
+           : flags & BDRV_REQ_WRITE_COMPRESSED ? !drv->co_pwritev_compressed && !drv->co_pwritev : !drv->co_pwritev;
 }
 
 bool write_within_slow(BdrvChild *child, int64_t end)

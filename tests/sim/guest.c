@@ -19,6 +19,28 @@ static void coroutine_fn guest_co_write(Disk *d, int64_t at, int64_t n)
     sim_trace("guest write %" PRId64 "+%" PRId64 "%s value %" PRIu64 " = %d", at, n, fua ? " FUA" : "", value, ret);
 }
 
+/* Whole clusters, compressed; in an image where that is not possible nothing happens. */
+static void coroutine_fn guest_co_compress(Disk *d, int64_t at, int64_t n)
+{
+    int64_t cluster = MAX(1 << d->layer->cluster_bits, SECTOR) / SECTOR, end;
+
+    at = at / cluster * cluster;
+    end = MIN(DIV_ROUND_UP(at + n, cluster) * cluster, d->model.n);
+    n = MIN(end - at, 2 * cluster);
+    if (n <= 0) {
+        return;
+    }
+    g_autofree uint8_t *buf = g_malloc(n * SECTOR);
+    uint64_t value = d->model.next_value++;
+    uint64_t begun = model_write_begin(&d->model, at, n, value);
+
+    model_fill(buf, n, value);
+    int ret = blk_co_pwrite_compressed(d->guest, at * SECTOR, n * SECTOR, buf);
+
+    model_write_end(&d->model, at, n, begun, ret == 0, false);
+    sim_trace("guest compress %" PRId64 "+%" PRId64 " value %" PRIu64 " = %d", at, n, value, ret);
+}
+
 static void coroutine_fn guest_co_zero(Disk *d, int64_t at, int64_t n)
 {
     BdrvRequestFlags flags = (world_below(2) ? BDRV_REQ_MAY_UNMAP : 0) | (world_below(8) ? 0 : BDRV_REQ_FUA);
@@ -82,7 +104,9 @@ static void coroutine_fn guest_co_op(Disk *d)
 
     choose_range(d, &at, &n);
     world.ops++;
-    if (what < 50) {
+    if (what < 50 && d->packs && !world_below(3)) {
+        guest_co_compress(d, at, n);
+    } else if (what < 50) {
         guest_co_write(d, at, n);
     } else if (what < 72) {
         guest_co_read(d, at, n);

@@ -150,6 +150,7 @@ static void disk_use(Disk *d, unsigned workers)
     d->workers = workers;
     d->churn = !world_below(3);
     d->hot = world_below(MAX(d->model.n - 48, 1));
+    d->packs = d->hot % 3 == 0;
     for (unsigned i = 0; i < workers; i++) {
         AioContext *ctx = world.iothread && world_below(2) ? iothread_get_aio_context(world.iothread)
                                                            : qemu_get_aio_context();

@@ -42,6 +42,7 @@ typedef struct Disk {
     bool hold;
     int64_t hot;                            /* where much happens: a sector */
     bool churn;                             /* much is given back and flushed */
+    bool packs;                             /* some writes are compressed */
     /* the job */
     bool can_pivot, full_copy;
     struct Disk *partner;                   /* in one transaction with that one's; NULL: alone */

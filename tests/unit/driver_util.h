@@ -155,6 +155,11 @@ static G_GNUC_UNUSED int test_write(BdrvChild *c, int64_t offset, int64_t bytes,
     return test_request(&(TestRequest) { c, T_WRITE, offset, bytes, (void *)buf });
 }
 
+static G_GNUC_UNUSED int test_write_compressed(BdrvChild *c, int64_t offset, int64_t bytes, const void *buf)
+{
+    return test_request(&(TestRequest) { c, T_WRITE, offset, bytes, (void *)buf, BDRV_REQ_WRITE_COMPRESSED });
+}
+
 static G_GNUC_UNUSED int test_zero(BdrvChild *c, int64_t offset, int64_t bytes, BdrvRequestFlags flags)
 {
     return test_request(&(TestRequest) { c, T_ZERO, offset, bytes, NULL, flags });

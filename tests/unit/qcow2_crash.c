@@ -241,6 +241,7 @@ static struct {
     uint64_t next_value, seed, crashes;
     unsigned workers, ops, crash_one_in;
     BdrvChild *root;
+    uint64_t cluster;           /* 0: nothing is compressed */
 } guest;
 
 static uint64_t backing_value(uint64_t sector)
@@ -321,7 +322,7 @@ static void sectors_end(uint64_t at, uint64_t n, bool certain)
     }
 }
 
-static void coroutine_fn guest_co_write(uint64_t at, uint64_t n)
+static void coroutine_fn guest_co_write(uint64_t at, uint64_t n, bool compressed)
 {
     uint64_t value = guest.next_value++, *buf = g_new(uint64_t, n * SECTOR / 8);
 
@@ -329,7 +330,7 @@ static void coroutine_fn guest_co_write(uint64_t at, uint64_t n)
         buf[i] = GUINT64_TO_BE(value);
     }
     sectors_begin(at, n, true, value);
-    sectors_end(at, n, !bdrv_co_pwrite(guest.root, at * SECTOR, n * SECTOR, buf, 0));
+    sectors_end(at, n, !bdrv_co_pwrite(guest.root, at * SECTOR, n * SECTOR, buf, compressed ? BDRV_REQ_WRITE_COMPRESSED : 0));
     g_free(buf);
 }
 
@@ -389,14 +390,19 @@ static void coroutine_fn guest_co_op(void)
     uint64_t at = prng_below(&disk.prng, guest.n);
     uint64_t n = 1 + prng_below(&disk.prng, prng_below(&disk.prng, 8) ? 16 : 600);
     unsigned what = prng_below(&disk.prng, 100);
+    bool compressed = guest.cluster && what < 60 && what % 3 == 0;
 
+    if (compressed) {
+        at = QEMU_ALIGN_DOWN(at, guest.cluster);
+        n = QEMU_ALIGN_UP(MIN(n, 2 * guest.cluster), guest.cluster);
+    }
     n = MIN(n, guest.n - at);
     if (what >= 97) {
         guest_co_flush();
     } else if (guest_is_busy(at, n)) {
         aio_co_yield_fair();
     } else if (what < 60) {
-        guest_co_write(at, n);
+        guest_co_write(at, n, compressed);
     } else if (what < 75) {
         guest_co_read(at, n);
     } else if (what < 88) {
@@ -487,6 +493,8 @@ static void run_seed(uint64_t seed)
     guest.n = 1024 + prng_below(p, 3 * 1024);
     guest.n_backing = !raw && prng_below(p, 2) ? 1 + prng_below(p, guest.n + 500) : 0;
     guest.crash_one_in = 20 + prng_below(p, 100);
+    /* In sectors; compressed writes are whole clusters. */
+    guest.cluster = external || seed % 2 ? 0 : (1u << cluster_bits) / SECTOR;
     guest_new(seed);
     make_backing();
 

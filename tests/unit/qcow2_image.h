@@ -5,12 +5,13 @@
  * to a cluster whose refcount is lower than the references (corruption), a COPIED flag on a
  * shared one, an entry that points outside of what can be. Refcounts that are too high are
  * counted as leaks. image_sector() reads the guest's disk. Subclusters and an external data file
- * are understood. No snapshots, no compression.
+ * are understood, and streams of deflate. No snapshots.
  */
 #ifndef LIVEBLK_TESTS_QCOW2_IMAGE_H
 #define LIVEBLK_TESTS_QCOW2_IMAGE_H
 
 #include "base/osdep.h"
+#include <zlib.h>
 
 typedef struct Image {
     const uint8_t *data;
@@ -94,6 +95,34 @@ static uint64_t image_l2_entry(const Image *im, uint64_t offset, uint64_t *bits)
     return l2 >= 1ULL << im->cluster_bits ? image_be(im, l2, 8) : 0;
 }
 
+/* Where the stream of a compressed entry lies, to the end of its last sector. */
+static void image_stream(const Image *im, uint64_t entry, uint64_t *host, uint64_t *bytes)
+{
+    unsigned shift = 62 - (im->cluster_bits - 8);
+
+    *host = entry & ((1ULL << shift) - 1);
+    *bytes = ((entry & ((1ULL << 62) - 1)) >> shift) * 512 + 512 - *host % 512;
+}
+
+/* The first 8 bytes at @within of a compressed cluster; all ones if the stream does not hold a cluster. */
+static uint64_t image_unpack(const Image *im, uint64_t entry, uint64_t within)
+{
+    uint64_t host, bytes, cluster = 1ULL << im->cluster_bits, value = UINT64_MAX;
+    g_autofree uint8_t *out = g_malloc(cluster);
+    z_stream z = { .next_out = out, .avail_out = cluster };
+
+    image_stream(im, entry, &host, &bytes);
+    if (host >= im->bytes) {
+        return value;
+    }
+    z.next_in = (uint8_t *)im->data + host;
+    z.avail_in = MIN(bytes, im->bytes - host);
+    g_assert(inflateInit2(&z, -15) == Z_OK);
+    inflate(&z, Z_FINISH);
+    inflateEnd(&z);
+    return z.avail_out ? value : image_be_in(out, cluster, within, 8);
+}
+
 /* The first 8 bytes of guest sector @sector; false: not decided here, see the backing file. */
 static G_GNUC_UNUSED bool image_sector(const Image *im, uint64_t sector, uint64_t *value)
 {
@@ -102,6 +131,10 @@ static G_GNUC_UNUSED bool image_sector(const Image *im, uint64_t sector, uint64_
     unsigned sub = im->ext_l2 ? within >> (im->cluster_bits - 5) : 0;
 
     *value = 0;
+    if (entry >> 62 & 1) {
+        *value = image_unpack(im, entry, within);
+        return true;
+    }
     if ((entry & 1) || (bits >> (32 + sub) & 1)) {
         return true;
     }
@@ -116,7 +149,7 @@ static void image_ref(Image *im, GHashTable *refs, uint64_t from, uint64_t bytes
 {
     uint64_t first = from >> im->cluster_bits, last = (from + MAX(bytes, 1) - 1) >> im->cluster_bits;
 
-    if (from & ((1ULL << im->cluster_bits) - 1)) {
+    if (strcmp(what, "stream") && (from & ((1ULL << im->cluster_bits) - 1))) {
         image_error(im, "%s at %#" PRIx64 " is not aligned", what, from);
     }
     for (uint64_t c = first; c <= last; c++) {
@@ -140,6 +173,12 @@ static void image_check_bits(Image *im, uint64_t entry, uint64_t bits)
 {
     bool has_cluster = (entry & 0x00fffffffffffe00ULL) || (im->external && entry >> 63);
 
+    if (entry >> 62 & 1) {
+        if (bits) {
+            image_error(im, "L2 entry %#" PRIx64 " of a stream with bits %#" PRIx64, entry, bits);
+        }
+        return;
+    }
     if ((bits & bits >> 32) || (!has_cluster && (uint32_t)bits) || (entry & 1)) {
         image_error(im, "L2 entry %#" PRIx64 " with bits %#" PRIx64, entry, bits);
     }
@@ -148,9 +187,15 @@ static void image_check_bits(Image *im, uint64_t entry, uint64_t bits)
 /* @k: number of the guest's cluster. */
 static void image_check_data(Image *im, GHashTable *refs, uint64_t entry, uint64_t k)
 {
-    uint64_t host = entry & 0x00fffffffffffe00ULL;
+    uint64_t host = entry & 0x00fffffffffffe00ULL, bytes;
 
-    if (im->external) {
+    if (entry >> 62 & 1) {
+        image_stream(im, entry, &host, &bytes);
+        image_ref(im, refs, host, bytes, "stream");
+        if (im->external || entry >> 63 || host >= im->bytes) {
+            image_error(im, "L2 entry %#" PRIx64 " of a stream cannot be", entry);
+        }
+    } else if (im->external) {
         if ((host || entry >> 63) && host != k << im->cluster_bits) {
             image_error(im, "L2 entry %#" PRIx64 " of cluster %" PRIu64 " names another in the data file", entry, k);
         }

@@ -15,7 +15,8 @@ typedef struct Kind {
     const char *options;        /* of qemu-img create -o */
     uint64_t cluster;
     int64_t length, backing_length;     /* 0: no backing file */
-    bool snapshots, compression;
+    bool snapshots, compression;        /* done by the peer */
+    bool data_file;
 } Kind;
 
 static const Kind kinds[] = {
@@ -30,9 +31,9 @@ static const Kind kinds[] = {
     { "zstd", "compression_type=zstd", 65536, 8 * MiB, 0, false, true },
     { "subclusters", "extended_l2=on", 65536, 8 * MiB, 0, true, true },
     { "subclusters-backing", "extended_l2=on,cluster_size=16k", 16384, 4 * MiB, 3 * MiB + 512, true, true },
-    { "data-file", "data_file=x.data", 65536, 8 * MiB, 0, false, false },
-    { "data-file-raw", "data_file=x.data,data_file_raw=on", 65536, 8 * MiB, 0, false, false },
-    { "data-file-backing", "data_file=x.data,extended_l2=on", 65536, 8 * MiB, 5 * MiB + 512, false, false },
+    { "data-file", "data_file=x.data", 65536, 8 * MiB, 0, false, false, true },
+    { "data-file-raw", "data_file=x.data,data_file_raw=on", 65536, 8 * MiB, 0, false, false, true },
+    { "data-file-backing", "data_file=x.data,extended_l2=on", 65536, 8 * MiB, 5 * MiB + 512, false, false, true },
     { "preallocated", "preallocation=metadata,lazy_refcounts=on", 65536, 4 * MiB, 0, false, false },
 };
 
@@ -66,7 +67,17 @@ static void step_ours(void)
         int64_t at, n;
         uint8_t fill = 1 + prng_below(&t.prng, 255);
 
-        switch (prng_below(&t.prng, 8)) {
+        switch (prng_below(&t.prng, t.kind->data_file ? 8 : 10)) {
+        case 8:
+        case 9:
+            /* Streams of all lengths, some that do not become shorter. */
+            model_range(&at, &n, t.kind->cluster, 3 * t.kind->cluster);
+            memset(t.model + at, fill, n);
+            for (int64_t k = prng_below(&t.prng, 2) ? 0 : prng_below(&t.prng, n); k > 0; k--) {
+                t.model[at + k] = prng_u64(&t.prng);
+            }
+            g_assert_cmpint(test_write_compressed(c, at, n, t.model + at), ==, 0);
+            break;
         case 0:
             model_range(&at, &n, 512, 1 * MiB);
             g_assert_cmpint(test_zero(c, at, n, prng_below(&t.prng, 2) ? BDRV_REQ_MAY_UNMAP : 0), ==, 0);

@@ -50,6 +50,7 @@ static const CliOption convert_options[] = {
     OPTION_FORMAT,
     { "target-format", 'O', CLI_FORMAT, "FORMAT", "format of TARGET; default: qcow2, or raw for *.img and *.raw" },
     { "option", 'o', CLI_TEXT, "KEY=VALUE,...", "options of the target's format, as blockdev-create has them" },
+    { "compress", 'z', CLI_FLAG, NULL, "compress what is written (qcow2; --option compression-type=zstd)" },
     { "no-sparse", 0, CLI_FLAG, NULL, "write zeroes as data, too" },
     { "workers", 'm', CLI_COUNT, "N", "copies in flight, 1 to 64; default 8" },
     { "force-share", 'U', CLI_FLAG, NULL, "read even if another program has the source open for writing" },
@@ -193,7 +194,7 @@ const CliCommand cli_commands[] = {
       "The copy is made under another name beside TARGET and renamed at the end, so that TARGET is never "
       "half written, also when interrupted.",
       convert_options, false, true,
-      "liveblk convert disk.img disk.qcow2\nliveblk convert -O raw overlay.qcow2 /var/lib/flat.img", cli_convert },
+      "liveblk convert disk.img disk.qcow2\nliveblk convert --compress disk.img small.qcow2\nliveblk convert -O raw overlay.qcow2 /var/lib/flat.img", cli_convert },
     { "compare", "IMAGE OTHER", 2, 2, "tell whether two images show the same",
       "Compares contents; where one is longer, the rest must be zeroes. Exit code 0: the same; 3: different "
       "(the first difference is told); 1: could not compare.",

@@ -253,7 +253,26 @@ typedef struct ConvertCall {
     OpsCreate target;
     BlockBackend *source;
     OpsConvert copy;
+    bool compress;
 } ConvertCall;
+
+static int prepare_compression(ConvertCall *c, Error **errp)
+{
+    BlockDriverState *bs = blk_bs(c->copy.target);
+    BlockDriverInfo info = { 0 };
+
+    if (!c->compress) {
+        return 0;
+    }
+    bdrv_get_info(bs, &info);
+    if (!bs->drv->co_pwritev_compressed || !info.cluster_size) {
+        error_setg(errp, "Images of format %s cannot be compressed", bs->drv->format_name);
+        return -ENOTSUP;
+    }
+    c->copy.compressed = info.cluster_size;
+    c->copy.in_order = true;
+    return 0;
+}
 
 /* The source is open and temp.name is to become the target. */
 static int coroutine_fn convert_into(ConvertCall *c, const char *name, Error **errp)
@@ -277,7 +296,7 @@ static int coroutine_fn convert_into(ConvertCall *c, const char *name, Error **e
     if (blk_co_getlength(c->copy.target) < create.size) {
         error_setg(errp, "'%s' is too small: the source has %" PRId64 " bytes", c->target.filename, create.size);
         ret = -ENOSPC;
-    } else {
+    } else if ((ret = prepare_compression(c, errp)) == 0) {
         ret = ops_convert(&c->copy, errp);
     }
     blk_unref(c->copy.target);
@@ -324,6 +343,7 @@ int cli_convert(CliArgs *a)
         .src = cli_source(a, 0),
         .target = { .filename = cli_arg(a, 1), .format = cli_get(a, "target-format"), .options = cli_get(a, "option"),
                     .force = cli_has(a, "force") },
+        .compress = cli_has(a, "compress"),
         .copy = { .workers = MIN(cli_get_size(a, "workers", 8), 64), .n_sources = 1,
                   .target_is_zero = true, .sparse_bytes = cli_has(a, "no-sparse") ? 0 : 64 * KiB },
     };

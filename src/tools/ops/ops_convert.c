@@ -2,7 +2,7 @@
 /* ops_convert.c: copy one image, or several behind each other, into one that is there.
  *
  * Workers take pieces of the source, read them, and write what is not zero. Where the target
- * allocates as it is written, writes come in the order of the disk, so that it can be read in
+ * allocates as it is written, writes begin in the order of the disk, so that it can be read in
  * one go later; reads do not wait for that.
  */
 #include "ops/ops.h"
@@ -106,24 +106,24 @@ static bool coroutine_fn next_piece(Convert *c, Piece *p)
         }
         int64_t end = c->extent_end;
 
-        if (nothing_to_do(c)) {
+        p->kind = c->kind;
+        if (c->o->compressed && end < c->o->progress->total) {
+            end = QEMU_ALIGN_DOWN(end, c->o->compressed);
+        }
+        if (end > c->at && nothing_to_do(c)) {
             c->o->progress->done += end - c->at;
             c->at = end;
             continue;
         }
         if (c->o->compressed) {
             /* Whole clusters of the target, whatever the source has there. */
-            p->bytes = c->o->compressed;
-            if (end - c->at < p->bytes) {
-                c->kind = PIECE_DATA;
-            }
-            p->bytes = MIN(p->bytes, c->o->progress->total - c->at);
+            p->kind = end > c->at ? c->kind : PIECE_DATA;
+            p->bytes = MIN(c->o->compressed, c->o->progress->total - c->at);
         } else if (c->kind == PIECE_ZERO && c->unit) {
             p->bytes = MIN(end - c->at, 1 * GiB);
         } else {
             p->bytes = MIN(end, QEMU_ALIGN_DOWN(c->at + PIECE, PIECE)) - c->at;
         }
-        p->kind = c->kind;
         p->source = c->source;
         p->source_offset = c->at - c->source_start;
         p->offset = c->at;
@@ -273,16 +273,15 @@ static void coroutine_fn copy_piece(Convert *c, const Piece *p, uint8_t *buf)
         convert_fail(c, ret, "reading", p->offset);
     }
     if (c->o->in_order) {
+        /* Who has begun to write has its place, or soon will: the next one need not wait for the end. */
         wait_turn(c, p);
+        turn_over(c);
     }
     if (c->ret == 0 && !offloaded) {
         ret = write_piece(c, p, buf);
         if (ret < 0) {
             convert_fail(c, ret, "writing", p->offset);
         }
-    }
-    if (c->o->in_order) {
-        turn_over(c);
     }
     c->o->progress->done += p->bytes;
     keep_pace(c, p->bytes);

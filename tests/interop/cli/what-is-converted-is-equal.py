@@ -33,7 +33,8 @@ def copies(box, cli):
     n = 0
     for source, fmt in (('noise.img', 'raw'), ('chain.qcow2', 'qcow2'), ('packed.qcow2', 'qcow2')):
         for target, *words in (('raw', '-O', 'raw'), ('qcow2',), ('qcow2', '-o', 'cluster-size=4k'),
-                               ('qcow2', '-m', '1'), ('raw', '-O', 'raw', '-m', '64', '--no-sparse')):
+                               ('qcow2', '-m', '1'), ('qcow2', '--compress'),
+                               ('qcow2', '-z', '-o', 'compression-type=zstd,cluster-size=256k'), ('raw', '-O', 'raw', '-m', '64', '--no-sparse')):
             n += 1
             name = f'{n}.{target}'
             cli('convert', *words, source, name)
@@ -56,7 +57,7 @@ def refusals(box, cli):
             ("Could not open 'nothing'", 'nothing', 'x.raw'), ("'o.raw' exists", 'noise.img', 'o.raw'),
             ("'o.raw' exists", '-n', 'noise.img', 'o.raw'), ('No such file', 'noise.img', 'nowhere/x.raw'),
             ('is a directory', '--force', 'noise.img', '.'),
-            ('clustersize', '-o', 'clustersize=4k', 'noise.img', 'x.qcow2'),
+            ('cannot be compressed', '-z', '-O', 'raw', 'noise.img', 'x.raw'), ('clustersize', '-o', 'clustersize=4k', 'noise.img', 'x.qcow2'),
             ('lock', '--force', '2.qcow2', '2.qcow2')):
         cli.fails(1, wanted, 'convert', *words)
     cli.fails(1, 'File too large', 'convert', 'noise.img', 'x.raw', file_size_max=4 << 20)

@@ -171,7 +171,7 @@ def sparser(theirs, ours):
                 break
             kinds = [{k: v for k, v in e.items() if k not in ('start', 'length')} for e in (y, x)]
             if kinds[0] != kinds[1] and not (y['data'] and x['present'] and x['depth'] == y['depth'] and
-                                             y.get('compressed') == x.get('compressed')):
+                                             (x['zero'] or y.get('compressed') == x.get('compressed'))):
                 return False
     return True
 

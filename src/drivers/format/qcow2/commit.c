@@ -171,6 +171,10 @@ static void coroutine_fn free_co_last(BlockDriverState *bs, Qcow2Table *rb, uint
     uint64_t place = at << s->cluster_bits, bytes = n << s->cluster_bits;
     uint64_t base = at % s->rb_entries;
 
+    qcow2_unpacked_forget(s, place, bytes);
+    if (s->pack_next >= place && s->pack_next < place + bytes) {
+        qcow2_pack_close(s);
+    }
     if (discard) {
         qcow2_unlock(s);
         bdrv_co_pdiscard(bs->file, place, bytes);   /* if it fails, it is only space */

@@ -186,6 +186,8 @@ static void state_init(Qcow2State *s)
     qemu_co_mutex_init(&s->alloc_lock);
     qemu_co_mutex_init(&s->commit_lock);
     LIST_INIT(&s->allocs);
+    TAILQ_INIT(&s->unpacked);
+    qemu_co_queue_init(&s->pack_waiters);
     s->freed_runs = g_array_new(false, false, sizeof(Qcow2Run));
     s->frees = g_array_new(false, false, sizeof(Qcow2Run));
     s->frees_durable = g_array_new(false, false, sizeof(Qcow2Run));
@@ -195,6 +197,7 @@ static void state_init(Qcow2State *s)
 static void state_free(Qcow2State *s)
 {
     qcow2_alloc_close_window(s);
+    qcow2_unpacked_forget(s, 0, UINT64_MAX);
     qcow2_cache_destroy(&s->l2);
     qcow2_cache_destroy(&s->rb);
     qcow2_free_header(s);
@@ -222,6 +225,8 @@ int coroutine_fn qcow2_co_reload(BlockDriverState *bs)
     s->scan_next = 0;
     s->scan_again = UINT64_MAX;
     s->grown_to = 0;
+    qcow2_unpacked_forget(s, 0, UINT64_MAX);
+    qcow2_pack_close(s);
     qcow2_unlock(s);
     ret = co_open_tables(bs, NULL);
     qcow2_lock(s);
@@ -471,6 +476,7 @@ const BlockDriver bdrv_qcow2 = {
     .co_save_vmstate = qcow2_co_save_vmstate,
     .co_preadv = qcow2_co_preadv,
     .co_pwritev = qcow2_co_pwritev,
+    .co_pwritev_compressed = qcow2_co_pwritev_compressed,
     .co_pwrite_zeroes = qcow2_co_pwrite_zeroes,
     .co_pdiscard = qcow2_co_pdiscard,
     .co_flush = qcow2_co_flush,

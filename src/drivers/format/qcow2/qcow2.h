@@ -9,7 +9,9 @@
  *   refcount.c      refcount blocks and their table
  *   commit.c        writing metadata back, in the right order; freeing clusters
  *   read.c write.c  guest data
- *   compressed.c    reading compressed clusters
+ *   compressed.c    reading compressed clusters; what was unpacked last
+ *   compress.c      writing them
+ *   codec.c         one cluster to a stream and back
  *   zero_discard.c  zero clusters, discard
  *   grow.c          length, preallocation
  *   check*.c repair.c  finding and mending errors; see check.h
@@ -171,6 +173,9 @@ typedef struct Qcow2Alloc {
     LIST_ENTRY(Qcow2Alloc) next;
 } Qcow2Alloc;
 
+/* A decompressed cluster that is kept; compressed.c. */
+typedef struct Qcow2Unpacked Qcow2Unpacked;
+
 /* A run of clusters. */
 typedef struct Qcow2Run {
     uint64_t cluster, n;
@@ -229,6 +234,13 @@ typedef struct Qcow2State {
     bool cut_off;                       /* an entry behind the end of the file was found */
 
     LIST_HEAD(, Qcow2Alloc) allocs;
+
+    TAILQ_HEAD(Qcow2UnpackedList, Qcow2Unpacked) unpacked;
+    unsigned n_unpacked;
+    uint64_t pack_next;                 /* where the next compressed stream may begin, inside a cluster
+                                         * of streams; 0: nowhere */
+    uint64_t pack_ticket, pack_turn;    /* streams get their places in the order of tickets */
+    CoQueue pack_waiters;
 
     /* Free clusters: the window is a part of one block that is being given out. */
     Qcow2Table *win_rb;                 /* pinned; NULL: no window */
@@ -491,6 +503,16 @@ bool coroutine_fn qcow2_co_wait_allocs(Qcow2State *s, uint64_t from, uint64_t to
 /* Decompress a cluster into @buf, one cluster long. */
 int coroutine_fn qcow2_co_read_packed(BlockDriverState *bs, uint64_t host, uint32_t packed_bytes,
                                       void *buf);
+/* The same for [@within, +@bytes) of it, from what is kept if it is there. */
+int coroutine_fn qcow2_co_read_packed_part(BlockDriverState *bs, uint64_t host, uint32_t packed_bytes,
+                                           uint64_t within, uint64_t bytes, QEMUIOVector *qiov, size_t qiov_offset);
+/* What was kept of streams in this place of the file is void. `lock` held. */
+void qcow2_unpacked_forget(Qcow2State *s, uint64_t host, uint64_t bytes);
+/* Whole clusters; the last one of the disk may be short. */
+int coroutine_fn qcow2_co_pwritev_compressed(BlockDriverState *bs, int64_t offset, int64_t bytes,
+                                             QEMUIOVector *qiov, size_t qiov_offset);
+/* The next stream begins a cluster. `lock` held. */
+void qcow2_pack_close(Qcow2State *s);
 int coroutine_fn qcow2_co_pwrite_zeroes(BlockDriverState *bs, int64_t offset, int64_t bytes,
                                         BdrvRequestFlags flags);
 /* Forget clusters, whatever the backing file shows then: what is cut off. */

@@ -59,22 +59,17 @@ int coroutine_fn qcow2_co_read_backing(BlockDriverState *bs, uint64_t offset, ui
     return n ? bdrv_co_preadv_part(bs->backing, offset, n, qiov, qiov_offset, flags) : 0;
 }
 
+/* A whole cluster goes where the guest wants it, if that is in one piece; parts are kept. */
 static int coroutine_fn read_co_packed(BlockDriverState *bs, const Qcow2Extent *e, uint64_t offset,
                                        QEMUIOVector *qiov, size_t qiov_offset)
 {
     Qcow2State *s = bs->opaque;
-    uint8_t *buf = qemu_try_blockalign(bs, s->cluster_size);
 
-    if (!buf) {
-        return -ENOMEM;
+    if (e->bytes == s->cluster_size && qiov->niov == 1) {
+        return qcow2_co_read_packed(bs, e->host, e->packed_bytes, (uint8_t *)qiov->iov[0].iov_base + qiov_offset);
     }
-    int ret = qcow2_co_read_packed(bs, e->host, e->packed_bytes, buf);
-
-    if (!ret) {
-        qemu_iovec_from_buf(qiov, qiov_offset, buf + qcow2_in_cluster(s, offset), e->bytes);
-    }
-    qemu_vfree(buf);
-    return ret;
+    return qcow2_co_read_packed_part(bs, e->host, e->packed_bytes, qcow2_in_cluster(s, offset), e->bytes, qiov,
+                                     qiov_offset);
 }
 
 static int coroutine_fn read_co_extent(BlockDriverState *bs, const Qcow2Extent *e, uint64_t offset,

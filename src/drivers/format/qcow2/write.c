@@ -82,9 +82,7 @@ static int coroutine_fn copy_co_read_sub(BlockDriverState *bs, uint64_t entry, u
     Qcow2State *s = bs->opaque;
     uint64_t within = qcow2_in_cluster(s, offset), host;
     uint32_t packed_bytes;
-    uint8_t *cluster;
     QEMUIOVector qiov;
-    int ret;
 
     qemu_iovec_init_buf(&qiov, buf, bytes);
     switch (qcow2_sub_kind(s, entry, bits, within >> s->subcluster_bits)) {
@@ -100,15 +98,8 @@ static int coroutine_fn copy_co_read_sub(BlockDriverState *bs, uint64_t entry, u
         }
         return qcow2_co_read_data(bs, host + within, bytes, &qiov, 0, 0);
     case QCOW2_PACKED:
-        cluster = qemu_try_blockalign(bs, s->cluster_size);
-        if (!cluster) {
-            return -ENOMEM;
-        }
         qcow2_packed_place(s, entry, &host, &packed_bytes);
-        ret = qcow2_co_read_packed(bs, host, packed_bytes, cluster);
-        memcpy(buf, cluster + within, bytes);
-        qemu_vfree(cluster);
-        return ret;
+        return qcow2_co_read_packed_part(bs, host, packed_bytes, within, bytes, &qiov, 0);
     default:
         memset(buf, 0, bytes);
         return 0;
