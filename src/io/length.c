@@ -239,7 +239,7 @@ int coroutine_fn bdrv_co_truncate(BdrvChild *child, int64_t offset, bool exact, 
     if (offset > old) {
         request_begin_serialising(&req, bs, old, offset - old, 0);
     } else {
-        request_begin(&req, bs, offset, old - offset);
+        request_begin(&req, bs, offset, MAX(old - offset, 1));     /* no record is empty */
     }
     ret = truncate_held(bs, old, offset, exact, prealloc, flags, errp);
     if (bdrv_getlength_cached(bs) != old || !ret) {

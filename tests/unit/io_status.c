@@ -158,6 +158,8 @@ static void test_truncate(void)
     g_assert_cmpint(blk_pread(c.blk, 4 * BLOCK, 1, buf, 0), ==, -EIO);
     /* Grown again: the backing file's data behind the old end must not come back. */
     g_assert_cmpint(blk_truncate(c.blk, 20 * BLOCK, true, PREALLOC_MODE_OFF, &error_abort), ==, 0);
+    /* The same once more: nothing to do, also while requests are recorded. */
+    g_assert_cmpint(blk_truncate(c.blk, 20 * BLOCK, true, PREALLOC_MODE_OFF, &error_abort), ==, 0);
     g_assert_cmpint(o.length, ==, 20 * BLOCK);
     g_assert_cmpint(blk_pread(c.blk, 5 * BLOCK, BLOCK, buf, 0), ==, 0);
     g_assert(buffer_is_zero(buf, BLOCK));
