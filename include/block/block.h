@@ -186,11 +186,11 @@ LIVEBLK_PUBLIC void bdrv_write_threshold_set(BlockDriverState *bs, uint64_t offs
 
 /* ---- stopping requests at named events, for tests. GS; the first node from @bs on down the primary
  * children that knows breakpoints (blkdebug); none: -ENOTSUP ---- */
-/* The next request at which @event is raised is suspended, by the name of @tag. -EINVAL: no such event. */
+/* The next request at which @event is raised is suspended, by the name of @tag. -ENOENT: no such event. */
 LIVEBLK_PUBLIC int bdrv_debug_breakpoint(BlockDriverState *bs, const char *event, const char *tag);
-/* Forget it, and let go on whatever is suspended by that name. -ENOENT: there is none. */
+/* Forget it, and let go on whatever is suspended by that name. -ENOENT: there is neither. */
 LIVEBLK_PUBLIC int bdrv_debug_remove_breakpoint(BlockDriverState *bs, const char *tag);
-/* Let one suspended request go on. -ENOENT: there is none. */
+/* Let one suspended request go on (@tag NULL: any). -ENOENT: there is none. */
 LIVEBLK_PUBLIC int bdrv_debug_resume(BlockDriverState *bs, const char *tag);
 LIVEBLK_PUBLIC bool bdrv_debug_is_suspended(BlockDriverState *bs, const char *tag);
 
@@ -201,11 +201,16 @@ extern unsigned bdrv_debug_nodes;
 void bdrv_debug_nodes_add(int n);
 void coroutine_fn bdrv_co_debug_event_slow(BlockDriverState *bs, BlkdebugEvent event);
 
+static inline bool bdrv_debug_nodes_exist(void)
+{
+    return __builtin_expect(__atomic_load_n(&bdrv_debug_nodes, __ATOMIC_RELAXED) != 0, 0);
+}
+
 /* @event is about to happen at @bs. co, any thread, counted on @bs. May suspend where somebody set a
  * breakpoint: no plain lock may be held. */
 static inline void coroutine_fn bdrv_co_debug_event(BlockDriverState *bs, BlkdebugEvent event)
 {
-    if (__builtin_expect(__atomic_load_n(&bdrv_debug_nodes, __ATOMIC_RELAXED) != 0, 0)) {
+    if (bdrv_debug_nodes_exist()) {
         bdrv_co_debug_event_slow(bs, event);
     }
 }

@@ -7,6 +7,13 @@
 
 extern const BlockDriver bdrv_file, bdrv_host_device, bdrv_null_co, bdrv_null_aio, bdrv_nbd;
 extern const BlockDriver bdrv_raw, bdrv_qcow2;
+extern const BlockDriver bdrv_blkdebug;
+
+/* Told when a request is suspended at a breakpoint, and when it is resumed: @what "Suspended" or "Resuming".
+ * Any thread; NULL, as it is at first: nobody. GS, before requests run. */
+typedef void BlkdebugReport(const char *what, const char *tag);
+void blkdebug_set_report(BlkdebugReport *fn);
+
 /* Internal: of jobs. */
 extern const BlockDriver bdrv_commit_top;
 

@@ -103,6 +103,8 @@ static void edge_link_parent(BdrvChild *c)
         parent->file = c;
     } else if (!strcmp(c->name, "backing")) {
         parent->backing = c;
+    } else if (!parent->file && (c->role & BDRV_CHILD_PRIMARY)) {
+        parent->file = c;       /* some call it otherwise: "image", "test" */
     }
 }
 

@@ -104,6 +104,12 @@ static QDict *full_options(BlockDriverState *bs, bool *own_options)
     return own.out;
 }
 
+/* Can a plain name stand for @bs, without a format being looked for in it? */
+static bool is_named_as_protocol(const BlockDriverState *bs)
+{
+    return bs->drv && (bs->drv->kind == BLOCK_DRIVER_PROTOCOL || bs->drv->protocol_name);
+}
+
 /* The plain name of a driver that has no opinion of its own. */
 static char *default_exact_filename(BlockDriverState *bs, bool own_options)
 {
@@ -118,14 +124,14 @@ static char *default_exact_filename(BlockDriverState *bs, bool own_options)
         return g_strdup(bs->drv->schema_driver == BLOCKDEV_DRIVER__MAX ? primary->exact_filename : "");
     }
     /* A name is opened as a format over a protocol. */
-    return g_strdup(primary->drv && primary->drv->kind == BLOCK_DRIVER_PROTOCOL ? primary->exact_filename : "");
+    return g_strdup(is_named_as_protocol(primary) ? primary->exact_filename : "");
 }
 
 static void refresh_exact_filename(BlockDriverState *bs, bool own_options)
 {
     BlockDriverState *primary = bdrv_primary_bs(bs);
     bool deep = bs->drv->kind == BLOCK_DRIVER_FORMAT && primary && primary->drv &&
-                primary->drv->kind != BLOCK_DRIVER_PROTOCOL;
+                !is_named_as_protocol(primary);
 
     if (bs->drv->refresh_filename && !deep) {
         bs->drv->refresh_filename(bs);

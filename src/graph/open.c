@@ -477,7 +477,7 @@ static bool driver_has_protocol(const BlockDriver *drv, const char *protocol)
 }
 
 /* The protocol part of @filename as options: "PATH", "file:PATH", "null-co://", "nbd://HOST". */
-static QDict *options_of_protocol(const char *filename, Error **errp)
+QDict *graph_options_of_filename(const char *filename, Error **errp)
 {
     const BlockDriver *drv = NULL;
     QDict *d;
@@ -536,7 +536,7 @@ BdrvChild *coroutine_fn bdrv_co_open_child_named(BlockDriverState *parent, const
 {
     g_autofree char *path = path_beside(parent, filename);
     g_autoptr(QDict) options = g_str_has_prefix(path, "json:") ? options_of_json(path, errp)
-                                                               : options_of_protocol(path, errp);
+                                                               : graph_options_of_filename(path, errp);
     BlockdevRef *ref = options ? qapi_from_json(&qapi_type_BlockdevRef, options, false, errp) : NULL;
     BdrvChild *c;
 
@@ -553,14 +553,14 @@ static bool names_protocol(const QDict *d)
     const char *driver = qdict_get_try_str(d, "driver");
     const BlockDriver *drv = driver ? bdrv_find_format(driver) : NULL;
 
-    return drv && drv->kind == BLOCK_DRIVER_PROTOCOL;
+    return drv && drv->protocol_name;
 }
 
 /* Put what @filename says into @d (owned); what was given besides it wins. */
 static QDict *options_add_filename(QDict *d, const char *filename, Error **errp)
 {
     bool is_json = g_str_has_prefix(filename, "json:");
-    QDict *f = is_json ? options_of_json(filename, errp) : options_of_protocol(filename, errp);
+    QDict *f = is_json ? options_of_json(filename, errp) : graph_options_of_filename(filename, errp);
 
     if (!f) {
         qdict_unref(d);

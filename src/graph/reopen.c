@@ -228,7 +228,7 @@ static int drain_entry(ReopenEntry *r, GraphEdit *e, Error **errp)
         graph_edit_drain(e, c->bs);
     }
     for (int i = 0; !ret && i < 2; i++) {
-        ret = wanted_child(r, i ? "backing" : "file", i ? bs->backing : bs->file, &keep, &wanted, errp);
+        ret = wanted_child(r, i ? "backing" : bs->file ? bs->file->name : "file", i ? bs->backing : bs->file, &keep, &wanted, errp);
         graph_edit_drain(e, wanted);
     }
     return ret;
@@ -320,11 +320,11 @@ static int edit_file(ReopenEntry *r, GraphEdit *e, Error **errp)
     if (!bs->file) {
         return 0;
     }
-    ret = wanted_child(r, "file", bs->file, &keep, &wanted, errp);
+    ret = wanted_child(r, bs->file->name, bs->file, &keep, &wanted, errp);
     if (ret < 0 || keep || !wanted) {
         return ret;
     }
-    ret = graph_check_no_cycle(bs, wanted, "file", errp);
+    ret = graph_check_no_cycle(bs, wanted, bs->file->name, errp);
     if (!ret) {
         graph_edit_replace(e, bs->file, wanted);
     }

@@ -48,15 +48,30 @@ static int coroutine_fn flush_storage(BlockDriverState *bs)
     return ret;
 }
 
+/* A rule of the node below may be about just this. */
+static void coroutine_fn event_below(BlockDriverState *bs, BlkdebugEvent event)
+{
+    BlockDriverState *below = bdrv_debug_nodes_exist() ? bdrv_primary_bs(bs) : NULL;
+
+    if (unlikely(below)) {
+        bdrv_co_debug_event(below, event);
+    }
+}
+
 static int coroutine_fn flush_node(BlockDriverState *bs)
 {
     int ret = 0;
+
+    event_below(bs, BLKDEBUG_EVENT_FLUSH_TO_OS);
 
     if (bs->drv->kind == BLOCK_DRIVER_PROTOCOL) {
         ret = flush_storage(bs);
     } else if (bs->drv->co_flush) {
         ret = bs->drv->co_flush(bs);
         g_assert(ret <= 0);
+    }
+    if (!ret) {
+        event_below(bs, BLKDEBUG_EVENT_FLUSH_TO_DISK);
     }
     return ret ? ret : flush_children(bs);
 }

@@ -67,14 +67,26 @@ int coroutine_fn pad_fill(IoPad *pad, BlockDriverState *bs, int64_t offset, int6
     size_t align = bs->bl.request_alignment;
     int ret = 0;
 
-    if (pad->merged) {
-        return pad_read(bs, offset, pad->buf, pad->buf_len);
-    }
     if (pad->head) {
+        bdrv_co_debug_event(bs, BLKDEBUG_EVENT_PWRITEV_RMW_HEAD);
+    }
+    if (pad->merged) {
+        if (pad->tail) {
+            bdrv_co_debug_event(bs, BLKDEBUG_EVENT_PWRITEV_RMW_TAIL);
+        }
+        ret = pad_read(bs, offset, pad->buf, pad->buf_len);
+    } else if (pad->head) {
         ret = pad_read(bs, offset, pad->buf, align);
     }
-    if (!ret && pad->tail) {
+    if (!ret && pad->head) {
+        bdrv_co_debug_event(bs, BLKDEBUG_EVENT_PWRITEV_RMW_AFTER_HEAD);
+    }
+    if (!ret && pad->tail && !pad->merged) {
+        bdrv_co_debug_event(bs, BLKDEBUG_EVENT_PWRITEV_RMW_TAIL);
         ret = pad_read(bs, offset + bytes - align, pad->tail_buf, align);
+    }
+    if (!ret && pad->tail) {
+        bdrv_co_debug_event(bs, BLKDEBUG_EVENT_PWRITEV_RMW_AFTER_TAIL);
     }
     return ret;
 }

@@ -175,7 +175,12 @@ static int coroutine_fn chain_status(BlockDriverState *bs, BlockDriverState *bas
         int64_t left = x->bytes;
         int ret;
 
-        if (is_filter(p->drv) && !p->drv->co_block_status) {
+        if (is_filter(p->drv)) {
+            /* No layer, but one that may refuse to answer. */
+            ret = p->drv->co_block_status ? node_status(p, want_zero, offset, left, &(Extent) { 0 }) : 0;
+            if (ret < 0) {
+                return ret;
+            }
             if (p == base) {
                 break;
             }

@@ -151,10 +151,13 @@ static inline int coroutine_fn aligned_pwritev(BdrvChild *child, int64_t offset,
         detect_zeroes(bs, qiov, qiov_offset, bytes, &flags);
     }
     if (unlikely(flags & BDRV_REQ_ZERO_WRITE)) {
+        bdrv_co_debug_event(bs, BLKDEBUG_EVENT_PWRITEV_ZERO);
         ret = driver_pwrite_zeroes(bs, offset, bytes, flags);
     } else {
+        bdrv_co_debug_event(bs, BLKDEBUG_EVENT_PWRITEV);
         ret = driver_pwritev(bs, offset, bytes, qiov, qiov_offset, flags);
     }
+    bdrv_co_debug_event(bs, BLKDEBUG_EVENT_PWRITEV_DONE);
     return ret;
 }
 

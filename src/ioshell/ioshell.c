@@ -316,6 +316,9 @@ void coroutine_fn io_co_wait_idle(IoShell *s)
 
 void coroutine_fn ioshell_co_set_backend(IoShell *s, BlockBackend *blk)
 {
+    /* Nobody will resume what stands at a breakpoint now. */
+    while (s->blk && blk_bs(s->blk) && s->in_flight && bdrv_debug_resume(blk_bs(s->blk), NULL) == 0) {
+    }
     io_co_wait_idle(s);
     blk_unref(s->blk);
     s->blk = blk;

@@ -204,6 +204,7 @@ static int coroutine_fn raw_co_preadv(BlockDriverState *bs, int64_t offset, int6
 {
     RawState *s = bs->opaque;
 
+    bdrv_co_debug_event(bs->file->bs, BLKDEBUG_EVENT_READ_AIO);
     return bdrv_co_preadv_part(bs->file, offset + s->offset_bytes, bytes, qiov, qiov_offset,
                                flags);
 }
@@ -217,6 +218,7 @@ static int coroutine_fn raw_co_pwritev(BlockDriverState *bs, int64_t offset, int
     if (raw_is_outside(s, offset, bytes)) {
         return -ENOSPC;
     }
+    bdrv_co_debug_event(bs->file->bs, BLKDEBUG_EVENT_WRITE_AIO);
     if (unlikely(bs->probed && offset < PROBE_BYTES && bytes)) {
         return raw_co_pwritev_guarded(bs, offset, bytes, qiov, qiov_offset, flags);
     }

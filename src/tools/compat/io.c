@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* io.c: qemu-io: commands of the shell (src/ioshell) from options or standard input, run on one image. */
 #include "compat/io.h"
+#include "drivers/drivers.h"
 #include "trace_option.h"
 #include <fcntl.h>
 #include <getopt.h>
@@ -50,6 +51,11 @@ static void print(void *opaque, bool error, const char *text)
         fflush(stdout);
     }
     fputs(text, error ? stderr : stdout);
+}
+
+static void print_breakpoint(const char *what, const char *tag)
+{
+    printf("blkdebug: %s request '%s'\n", what, tag);
 }
 
 /* ---- commands of the program alone ---- */
@@ -258,6 +264,7 @@ static bool take_option(IoCall *call, int c)
 static int run(IoCall *call)
 {
     compat_engine_start();
+    blkdebug_set_report(print_breakpoint);
     aio_co_run(start_co, call);
     if (!call->failed && call->commands->len) {
         for (guint i = 0; i < call->commands->len && !call->quit; i++) {

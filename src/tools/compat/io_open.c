@@ -221,7 +221,8 @@ int coroutine_fn io_co_open(IoShell *s, const IoOpen *o)
     bool through = false;
     int flags = 0;
 
-    compat_cache_mode(o->cache ? o->cache : "writeback", &flags, &through);
+    /* Each write is durable, unless a mode is asked for. */
+    compat_cache_mode(o->cache ? o->cache : "writethrough", &flags, &through);
     ioshell_set_writethrough(s, through);
     ioshell_co_set_backend(s, blk);
     return 0;

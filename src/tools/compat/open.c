@@ -39,7 +39,7 @@ static void typed_member(const char *key, QDict *value, void *opaque)
     }
     m = m ? m : find_member(w->variant, key);
     if (!m) {
-        if (w->drv && w->drv->kind == BLOCK_DRIVER_PROTOCOL) {
+        if (w->drv && w->drv->protocol_name) {
             error_setg(w->errp, "Block protocol '%s' doesn't support the option '%s'", w->drv->format_name, key);
         } else if (w->drv) {
             error_setg(w->errp, "Block format '%s' does not support the option '%s'", w->drv->format_name, key);
@@ -97,6 +97,22 @@ static bool is_node_ref(const QapiType *t)
     return t->kind == QAPI_ALTERNATE && t->n_members && !strcmp(t->members[0].type->name, "BlockdevOptions");
 }
 
+/* Each element goes through a dictionary of its own, under @key, which is named in errors. */
+static int put_list(QDict *d, const char *key, const QapiType *t, QDict *v, Error **errp)
+{
+    QDict *list = qlist_new();
+    int ret = 0;
+
+    for (size_t i = 0; i < qlist_size(v) && ret == 0; i++) {
+        g_autoptr(QDict) one = qdict_new();
+
+        ret = put_typed(one, key, t->element, qlist_get(v, i), errp);
+        qlist_append(list, qdict_ref(qdict_get(one, key)));
+    }
+    qdict_put_obj(d, key, list);
+    return ret;
+}
+
 static int put_typed(QDict *d, const char *key, const QapiType *t, QDict *v, Error **errp)
 {
     const char *text = qstring_get(v);
@@ -119,6 +135,9 @@ static int put_typed(QDict *d, const char *key, const QapiType *t, QDict *v, Err
     if (text) {
         return put_scalar(d, key, t, text, errp);
     }
+    if (t->kind == QAPI_LIST && qdict_type(v) == QTYPE_QLIST) {
+        return put_list(d, key, t, v, errp);
+    }
     if ((t->kind == QAPI_STRUCT) && qdict_type(v) == QTYPE_QDICT) {
         QDict *sub = qdict_new();
         int ret = put_members(sub, t, v, errp);
@@ -140,7 +159,8 @@ static void guess_protocol(QDict *d)
     }
 }
 
-static QDict *node_typed(QDict *d, Error **errp)
+/* @named: the file is known by a name besides. */
+static QDict *node_typed(QDict *d, bool named, Error **errp)
 {
     const char *driver = qdict_get_try_str(d, "driver");
     Walk w = { .type = &qapi_type_BlockdevOptions, .out = qdict_new(), .errp = errp };
@@ -160,6 +180,14 @@ static QDict *node_typed(QDict *d, Error **errp)
         w.drv = bdrv_find_format("raw");
         w.variant = qapi_type_BlockdevOptions.variants[w.drv->schema_driver];
     }
+    for (int i = 0; driver && w.variant && i < w.variant->n_members && w.ret == 0; i++) {
+        const QapiMember *m = &w.variant->members[i];
+
+        if (is_node_ref(m->type) && !m->optional && !qdict_haskey(d, m->name) && !(named && !strcmp(m->name, "file"))) {
+            error_setg(errp, "A block device must be specified for \"%s\"", m->name);
+            w.ret = -EINVAL;
+        }
+    }
     if (w.variant == &qapi_type_BlockdevOptionsFile && !qdict_haskey(d, "filename")) {
         error_setg(errp, "The '%s' block driver requires a file name", w.drv->format_name);
         w.ret = -EINVAL;
@@ -172,13 +200,18 @@ static QDict *node_typed(QDict *d, Error **errp)
     return w.out;
 }
 
-QDict *compat_options_typed(QDict *d, Error **errp)
+static QDict *options_typed(QDict *d, bool named, Error **errp)
 {
     guess_protocol(d);
-    QDict *typed = node_typed(d, errp);
+    QDict *typed = node_typed(d, named, errp);
 
     qdict_unref(d);
     return typed;
+}
+
+QDict *compat_options_typed(QDict *d, Error **errp)
+{
+    return options_typed(d, false, errp);
 }
 
 /* ---- opening ---- */
@@ -192,15 +225,6 @@ static QDict *whole_options(QDict *d, Error **errp)
         error_setg(errp, "Must specify either driver or file");
         qdict_unref(d);
         return NULL;
-    }
-    if (driver && !qdict_haskey(d, "file")) {
-        const BlockDriver *drv = bdrv_find_format(driver);
-
-        if (drv && drv->kind != BLOCK_DRIVER_PROTOCOL) {
-            error_setg(errp, "A block device must be specified for \"file\"");
-            qdict_unref(d);
-            return NULL;
-        }
     }
     return compat_options_typed(d, errp);
 }
@@ -258,13 +282,13 @@ static QDict *coroutine_fn named_options(const char *name, QDict *d, Error **err
     if (!*name) {
         error_setg(errp, "The 'file' block driver requires a file name");
     } else if (qdict_size(d) == 0 || qdict_haskey(d, "driver")) {
-        return qdict_size(d) > 1 ? compat_options_typed(d, errp) : d;
+        return qdict_size(d) > 1 ? options_typed(d, true, errp) : d;
     } else {
         const char *format = probe_format(name, errp);
 
         if (format) {
             qdict_put_str(d, "driver", format);
-            return compat_options_typed(d, errp);
+            return options_typed(d, true, errp);
         }
     }
     qdict_unref(d);

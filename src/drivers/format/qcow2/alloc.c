@@ -138,6 +138,7 @@ static void coroutine_fn window_co_grow_file(BlockDriverState *bs, uint64_t to)
         return;
     }
     qcow2_unlock(s);
+    bdrv_co_debug_event(bs->file->bs, BLKDEBUG_EVENT_CLUSTER_ALLOC_SPACE);
     sector = qemu_blockalign(bs->file->bs, BDRV_SECTOR_SIZE);
     memset(sector, 0, BDRV_SECTOR_SIZE);
     int ret = bdrv_co_pwrite(bs->file, end - BDRV_SECTOR_SIZE, BDRV_SECTOR_SIZE, sector, 0);
@@ -265,6 +266,7 @@ int coroutine_fn qcow2_co_alloc_refill(BlockDriverState *bs)
     int ret = 0;
 
     qemu_co_mutex_lock(&s->alloc_lock);
+    bdrv_co_debug_event(bs->file->bs, BLKDEBUG_EVENT_REFBLOCK_ALLOC);
     qcow2_lock(s);
     while (!ret && !s->win_rb) {
         ret = refill_co_step(bs);
@@ -284,6 +286,7 @@ int coroutine_fn qcow2_co_alloc(BlockDriverState *bs, uint64_t want, uint64_t *c
 {
     Qcow2State *s = bs->opaque;
 
+    bdrv_co_debug_event(bs->file->bs, BLKDEBUG_EVENT_CLUSTER_ALLOC);
     for (;;) {
         qcow2_lock(s);
         *n = qcow2_alloc_try(bs, want, cluster, fresh);

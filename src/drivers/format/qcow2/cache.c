@@ -128,6 +128,7 @@ static int coroutine_fn cache_co_load(BlockDriverState *bs, Qcow2Cache *c, Qcow2
 
     qemu_iovec_init_buf(&qiov, t->data, c->table_bytes);
     qcow2_unlock(s);
+    bdrv_co_debug_event(bs->file->bs, c == &s->l2 ? BLKDEBUG_EVENT_L2_LOAD : BLKDEBUG_EVENT_REFBLOCK_LOAD);
     int ret = qcow2_co_read_file(bs, t->offset, c->table_bytes, &qiov, 0, 0);
     qcow2_lock(s);
 

@@ -99,6 +99,7 @@ static void range_take(BlockDriverState *bs, CommitRange *r, uint64_t place, con
 static int coroutine_fn batch_co_write(BlockDriverState *bs, CommitBatch *batch)
 {
     CommitWrite *w = (CommitWrite *)batch->writes->data;
+    Qcow2State *s = bs->opaque;
     guint n = batch->writes->len;
     int ret = 0;
 
@@ -108,15 +109,20 @@ static int coroutine_fn batch_co_write(BlockDriverState *bs, CommitBatch *batch)
         for (next = i + 1; next < n && w[next].place == w[i].place + bytes; next++) {
             bytes += w[next].bytes;
         }
+        bdrv_co_debug_event(bs->file->bs, batch->cache == &s->l2 ? BLKDEBUG_EVENT_L2_UPDATE
+                                                                 : BLKDEBUG_EVENT_REFBLOCK_UPDATE_PART);
         ret = bdrv_co_pwrite(bs->file, w[i].place, bytes, batch->buf + w[i].at, 0);
     }
     return ret;
 }
 
-static int coroutine_fn range_co_write(BlockDriverState *bs, CommitRange *r)
+static int coroutine_fn range_co_write(BlockDriverState *bs, CommitRange *r, BlkdebugEvent event)
 {
-    return r->copy ? bdrv_co_pwrite(bs->file, r->place + r->from * 8ULL, (r->to - r->from) * 8ULL,
-                                    r->copy, 0) : 0;
+    if (!r->copy) {
+        return 0;
+    }
+    bdrv_co_debug_event(bs->file->bs, event);
+    return bdrv_co_pwrite(bs->file, r->place + r->from * 8ULL, (r->to - r->from) * 8ULL, r->copy, 0);
 }
 
 /* Give back what was taken; after an error all of it is dirty again. `lock` held. */
@@ -233,6 +239,9 @@ static void coroutine_fn commit_co_free(BlockDriverState *bs)
     GArray *runs = s->frees_durable;
 
     s->frees_durable = g_array_new(false, false, sizeof(Qcow2Run));
+    qcow2_unlock(s);
+    bdrv_co_debug_event(bs->file->bs, BLKDEBUG_EVENT_CLUSTER_FREE);
+    qcow2_lock(s);
     for (guint i = 0; i < runs->len && !s->corrupt; i++) {
         Qcow2Run *run = &g_array_index(runs, Qcow2Run, i);
 
@@ -319,7 +328,7 @@ static int coroutine_fn commit_co_write(BlockDriverState *bs, Commit *c)
     if (!ret && c->reftable.copy) {
         ret = bdrv_co_flush(bs->file->bs);
         if (!ret) {
-            ret = range_co_write(bs, &c->reftable);
+            ret = range_co_write(bs, &c->reftable, BLKDEBUG_EVENT_REFTABLE_UPDATE);
         }
     }
     if (!ret && has_references) {
@@ -328,7 +337,7 @@ static int coroutine_fn commit_co_write(BlockDriverState *bs, Commit *c)
             ret = batch_co_write(bs, &c->slices);
         }
         if (!ret) {
-            ret = range_co_write(bs, &c->l1);
+            ret = range_co_write(bs, &c->l1, BLKDEBUG_EVENT_L1_UPDATE);
         }
     }
     if (!ret && c->frees) {

@@ -23,6 +23,8 @@ static int coroutine_fn l1_co_write_at(BlockDriverState *bs, uint64_t place, con
     for (uint32_t i = 0; i < n; i++) {
         copy[i] = GUINT64_TO_BE(table[i]);
     }
+
+    bdrv_co_debug_event(bs->file->bs, BLKDEBUG_EVENT_L1_GROW_WRITE_TABLE);
     int ret = bdrv_co_pwrite(bs->file, place, bytes, copy, 0);
 
     qemu_vfree(copy);
@@ -58,6 +60,7 @@ static int coroutine_fn l1_co_move(BlockDriverState *bs, uint64_t place, uint32_
         qcow2_lock(s);
         l1_swap(s, &table, &size, &place);
         qcow2_unlock(s);
+        bdrv_co_debug_event(bs->file->bs, BLKDEBUG_EVENT_L1_GROW_ACTIVATE_TABLE);
         ret = qcow2_co_write_header(bs);
         if (!ret) {
             ret = bdrv_co_flush(bs->file->bs);
@@ -87,6 +90,7 @@ int coroutine_fn qcow2_co_l1_grow(BlockDriverState *bs, uint64_t size)
         return -EFBIG;
     }
     qemu_co_mutex_lock(&s->l1_lock);
+    bdrv_co_debug_event(bs->file->bs, BLKDEBUG_EVENT_L1_GROW_ALLOC_TABLE);
     ret = qcow2_co_alloc_at_end(bs, DIV_ROUND_UP(size * 8, s->cluster_size), &cluster);
     if (!ret) {
         qemu_co_mutex_lock(&s->commit_lock);

@@ -399,6 +399,9 @@ static int coroutine_fn l2_co_fill(BlockDriverState *bs, uint64_t host, uint64_t
     QEMUIOVector qiov;
     int ret;
 
+    if (!old) {
+        bdrv_co_debug_event(bs->file->bs, BLKDEBUG_EVENT_L2_ALLOC_WRITE);
+    }
     if (!old && !fresh) {
         return bdrv_co_pwrite_zeroes(bs->file, host, s->cluster_size, 0);
     }
@@ -415,8 +418,10 @@ static int coroutine_fn l2_co_fill(BlockDriverState *bs, uint64_t host, uint64_t
     void *buf = qemu_blockalign(bs->file->bs, s->cluster_size);
 
     qemu_iovec_init_buf(&qiov, buf, s->cluster_size);
+    bdrv_co_debug_event(bs->file->bs, BLKDEBUG_EVENT_L2_ALLOC_COW_READ);
     ret = qcow2_co_read_file(bs, old, s->cluster_size, &qiov, 0, 0);
     if (!ret) {
+        bdrv_co_debug_event(bs->file->bs, BLKDEBUG_EVENT_L2_ALLOC_WRITE);
         ret = bdrv_co_pwritev(bs->file, host, s->cluster_size, &qiov, 0);
     }
     qemu_vfree(buf);

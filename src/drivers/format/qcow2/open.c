@@ -156,6 +156,7 @@ static int coroutine_fn co_open_tables(BlockDriverState *bs, Error **errp)
     int ret = file_bytes < 0 ? file_bytes : 0;
 
     if (!ret) {
+        bdrv_co_debug_event(bs->file->bs, BLKDEBUG_EVENT_REFTABLE_LOAD);
         ret = co_read_table(bs, s->reftable_offset, s->reftable_size, &s->reftable);
     }
     if (ret < 0) {

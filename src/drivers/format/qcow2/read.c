@@ -81,14 +81,19 @@ static int coroutine_fn read_co_extent(BlockDriverState *bs, const Qcow2Extent *
 
     switch (e->kind) {
     case QCOW2_NORMAL:
+        bdrv_co_debug_event(bs->file->bs, BLKDEBUG_EVENT_READ_AIO);
         ret = qcow2_co_read_data(bs, e->host, e->bytes, qiov, qiov_offset, flags);
         qcow2_use_end(s, e->epoch);
         return ret;
     case QCOW2_PACKED:
+        bdrv_co_debug_event(bs->file->bs, BLKDEBUG_EVENT_READ_COMPRESSED);
         ret = read_co_packed(bs, e, offset, qiov, qiov_offset);
         qcow2_use_end(s, e->epoch);
         return ret;
     case QCOW2_UNALLOCATED:
+        if (bs->backing) {
+            bdrv_co_debug_event(bs->file->bs, BLKDEBUG_EVENT_READ_BACKING_AIO);
+        }
         return qcow2_co_read_backing(bs, offset, e->bytes, qiov, qiov_offset, flags);
     default:
         qemu_iovec_memset(qiov, qiov_offset, 0, e->bytes);

@@ -213,6 +213,7 @@ static int coroutine_fn reftable_co_switch(BlockDriverState *bs, uint64_t place)
     }
     qcow2_unlock(s);
 
+    bdrv_co_debug_event(bs->file->bs, BLKDEBUG_EVENT_REFBLOCK_ALLOC_WRITE_TABLE);
     ret = bdrv_co_pwrite(bs->file, place, bytes, copy, 0);
     qemu_vfree(copy);
     if (!ret) {
@@ -223,6 +224,7 @@ static int coroutine_fn reftable_co_switch(BlockDriverState *bs, uint64_t place)
     }
     memcpy(fields, &be_place, 8);
     memcpy(fields + 8, &be_clusters, 4);
+    bdrv_co_debug_event(bs->file->bs, BLKDEBUG_EVENT_REFBLOCK_ALLOC_SWITCH_TABLE);
     ret = bdrv_co_pwrite(bs->file, 48, sizeof(fields), fields, 0);
     if (!ret) {
         ret = bdrv_co_flush(bs->file->bs);
@@ -275,6 +277,7 @@ int coroutine_fn reftable_co_grow(BlockDriverState *bs)
     uint64_t old_size, old_place, place, clusters;
 
     qemu_co_mutex_lock(&s->commit_lock);
+    bdrv_co_debug_event(bs->file->bs, BLKDEBUG_EVENT_REFTABLE_GROW);
     int ret = qcow2_co_commit_locked(bs, false);
 
     if (ret < 0) {
@@ -289,6 +292,7 @@ int coroutine_fn reftable_co_grow(BlockDriverState *bs)
     }
     qcow2_unlock(s);
     if (!ret) {
+        bdrv_co_debug_event(bs->file->bs, BLKDEBUG_EVENT_REFBLOCK_ALLOC_WRITE_BLOCKS);
         ret = qcow2_co_commit_blocks(bs);
     }
     if (!ret) {

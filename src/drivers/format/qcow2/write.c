@@ -67,6 +67,11 @@ bool coroutine_fn qcow2_co_wait_allocs(Qcow2State *s, uint64_t from, uint64_t to
 static int coroutine_fn piece_co_write_at(BlockDriverState *bs, Piece *p, uint64_t host)
 {
     Qcow2State *s = bs->opaque;
+
+    if (p->fresh) {
+        bdrv_co_debug_event(bs->file->bs, BLKDEBUG_EVENT_CLUSTER_ALLOC);
+    }
+    bdrv_co_debug_event(bs->file->bs, BLKDEBUG_EVENT_WRITE_AIO);
     int ret = bdrv_co_pwritev_part(s->data_file, host, p->bytes, p->qiov, p->qiov_offset, p->flags);
 
     qcow2_use_end(s, p->epoch);
@@ -144,6 +149,12 @@ static int coroutine_fn copy_co_data(BlockDriverState *bs, Piece *p)
     if (!buf && head + tail) {
         return -ENOMEM;
     }
+    if (!p->reuse) {
+        bdrv_co_debug_event(bs->file->bs, BLKDEBUG_EVENT_CLUSTER_ALLOC);
+    }
+    if (head + tail) {
+        bdrv_co_debug_event(bs->file->bs, BLKDEBUG_EVENT_COW_READ);
+    }
     if (head) {
         ret = copy_co_read(bs, p->head_entry, p->head_bits, p->copy_from, head, buf);
     }
@@ -167,6 +178,10 @@ static int coroutine_fn copy_co_data(BlockDriverState *bs, Piece *p)
     if (tail) {
         qemu_iovec_add(&qiov, buf + head, tail);
     }
+    if (head - skip + tail) {
+        bdrv_co_debug_event(bs->file->bs, BLKDEBUG_EVENT_COW_WRITE);
+    }
+    bdrv_co_debug_event(bs->file->bs, BLKDEBUG_EVENT_WRITE_AIO);
     ret = bdrv_co_pwritev(s->data_file, p->host + qcow2_in_cluster(s, p->copy_from + skip), qiov.size, &qiov,
                           head - skip + tail ? p->flags & ~BDRV_REQ_REGISTERED_BUF : p->flags);
     qemu_iovec_destroy(&qiov);

@@ -182,6 +182,7 @@ int coroutine_fn qcow2_co_make_empty(BlockDriverState *bs)
     Qcow2State *s = bs->opaque;
     int ret = qcow2_co_before_change(bs);
 
+    bdrv_co_debug_event(bs->file->bs, BLKDEBUG_EVENT_EMPTY_IMAGE_PREPARE);
     return ret < 0 ? ret : qcow2_co_unmap(bs, 0, QEMU_ALIGN_UP(s->length_bytes, s->cluster_size));
 }
 
