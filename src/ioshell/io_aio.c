@@ -224,7 +224,7 @@ static int coroutine_fn aio_write_run(IoShell *s, const IoCommand *cmd, int argc
 
 static int coroutine_fn aio_flush_run(IoShell *s, const IoCommand *cmd, int argc, char **argv)
 {
-    io_co_wait_idle(s);
+    ioshell_co_wait_idle(s);
     return 0;
 }
 

@@ -34,6 +34,7 @@ static int coroutine_fn resume_run(IoShell *s, const IoCommand *cmd, int argc, c
 }
 
 typedef struct BreakWait {
+    IoShell *s;
     BlockDriverState *bs;
     const char *tag;
 } BreakWait;
@@ -42,15 +43,15 @@ static bool not_suspended(void *opaque)
 {
     BreakWait *w = opaque;
 
-    return !bdrv_debug_is_suspended(w->bs, w->tag);
+    return !w->s->given_up && !bdrv_debug_is_suspended(w->bs, w->tag);
 }
 
 static int coroutine_fn wait_break_run(IoShell *s, const IoCommand *cmd, int argc, char **argv)
 {
-    BreakWait w = { blk_bs(s->blk), argv[1] };
+    BreakWait w = { s, blk_bs(s->blk), argv[1] };
 
     aio_wait_while(not_suspended, &w);
-    return 0;
+    return s->given_up ? -ECANCELED : 0;
 }
 
 const IoCommand io_break_commands[] = {

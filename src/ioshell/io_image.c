@@ -223,8 +223,10 @@ static int coroutine_fn sleep_run(IoShell *s, const IoCommand *cmd, int argc, ch
         ioshell_print(s, "%s is not a valid number\n", argv[1]);
         return errno ? -errno : -EINVAL;
     }
-    co_sleep_ns(MAX(MIN(ms, INT64_MAX / 1000000), 0) * 1000000LL);
-    return 0;
+    if (!s->given_up) {
+        co_sleep_ns_wakeable(&s->sleep, MAX(MIN(ms, INT64_MAX / 1000000), 0) * 1000000LL);
+    }
+    return s->given_up ? -ECANCELED : 0;
 }
 
 static bool refuse_in_daemon(IoShell *s, const IoCommand *cmd)

@@ -309,7 +309,7 @@ static int coroutine_fn reopen_run(IoShell *s, const IoCommand *cmd, int argc, c
     if (r.read_only || r.writable) {
         qdict_put_bool(set, "read-only", r.read_only);
     }
-    io_co_wait_idle(s);
+    ioshell_co_wait_idle(s);
     int ret = reopen_with_permissions(s, set, r.read_only, &err);
 
     if (ret < 0) {

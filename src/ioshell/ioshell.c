@@ -309,17 +309,35 @@ static bool busy(void *opaque)
     return s->in_flight > 0;
 }
 
-void coroutine_fn io_co_wait_idle(IoShell *s)
+unsigned ioshell_in_flight(IoShell *s)
+{
+    return s->in_flight;
+}
+
+void coroutine_fn ioshell_co_wait_idle(IoShell *s)
 {
     aio_wait_while(busy, s);
+}
+
+static void resume_all(IoShell *s)
+{
+    while (s->blk && blk_bs(s->blk) && s->in_flight && bdrv_debug_resume(blk_bs(s->blk), NULL) == 0) {
+    }
+}
+
+void ioshell_give_up(IoShell *s)
+{
+    s->given_up = true;
+    resume_all(s);
+    co_sleep_wake(&s->sleep);
+    aio_wait_kick();
 }
 
 void coroutine_fn ioshell_co_set_backend(IoShell *s, BlockBackend *blk)
 {
     /* Nobody will resume what stands at a breakpoint now. */
-    while (s->blk && blk_bs(s->blk) && s->in_flight && bdrv_debug_resume(blk_bs(s->blk), NULL) == 0) {
-    }
-    io_co_wait_idle(s);
+    resume_all(s);
+    ioshell_co_wait_idle(s);
     blk_unref(s->blk);
     s->blk = blk;
 }

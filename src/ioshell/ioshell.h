@@ -45,6 +45,12 @@ void ioshell_set_writethrough(IoShell *s, bool on);
 /* Buffers lie off their alignment: for hosts that want it. */
 void ioshell_set_misalign(IoShell *s, bool on);
 
+/* Requests of aio_read and aio_write that are not done yet, and waiting for them. */
+unsigned ioshell_in_flight(IoShell *s);
+void coroutine_fn ioshell_co_wait_idle(IoShell *s);
+/* Commands that wait, for a time or a breakpoint, give up, and requests that stand at one go on: now and in
+ * future. For the end of a program. */
+void ioshell_give_up(IoShell *s);
 /* Run one line. 0, also for an empty one, or -errno. */
 int coroutine_fn ioshell_co_run(IoShell *s, const char *line);
 

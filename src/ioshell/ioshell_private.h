@@ -10,6 +10,8 @@ struct IoShell {
     IoShellConfig config;
     BlockBackend *blk;
     bool writethrough, misalign;
+    bool given_up;
+    QemuCoSleep sleep;          /* of the command of that name */
     unsigned in_flight;         /* requests of aio_read and aio_write */
 };
 
@@ -42,9 +44,6 @@ void *io_alloc(IoShell *s, int64_t bytes, uint8_t pattern);
 void io_free(IoShell *s, void *buf);
 /* One buffer in as many pieces as words say; NULL: they are wrong, which is said. */
 void *io_alloc_vector(IoShell *s, QEMUIOVector *qiov, char **words, int n, uint8_t pattern);
-
-/* Wait until no request of aio_read and aio_write is in flight. */
-void coroutine_fn io_co_wait_idle(IoShell *s);
 
 /* ---- tables of commands; each ends with name NULL ---- */
 extern const IoCommand io_rw_commands[], io_aio_commands[], io_image_commands[], io_break_commands[],

@@ -28,4 +28,8 @@ bool monitor_quit_requested(void);
 void monitor_request_quit(void);
 void monitor_answer_quit(void);
 
+/* Commands of human-monitor-command that still wait give up, their requests go on; and wait, a second at
+ * most, until they have let go of their nodes. Main thread, outside coroutines. */
+void human_monitor_end(void);
+
 #endif

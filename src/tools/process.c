@@ -138,6 +138,7 @@ static void last_words(void)
 
 void process_end(void)
 {
+    human_monitor_end();
     bool clean = ending_run(last_words);
 
     if (!clean) {
