@@ -144,6 +144,11 @@ struct BlockDriver {
     /* Forget all that is allocated in this image, so that it shows its backing file. The node is
      * drained and open for writing. NULL: -ENOTSUP. */
     int coroutine_fn (*co_make_empty)(BlockDriverState *bs);
+    /* Bitmaps stored in the image; main thread. Could one more be, by this name? */
+    bool coroutine_fn (*co_can_store_new_dirty_bitmap)(BlockDriverState *bs, const char *name, uint32_t granularity,
+                                                       Error **errp);
+    /* Remove it from the image, durably; the node is drained. It may not be there: 0. */
+    int coroutine_fn (*co_remove_persistent_dirty_bitmap)(BlockDriverState *bs, const char *name, Error **errp);
     /* Copy without passing through memory, from @src, which is always a protocol's node, to
      * @dst of this driver. NULL: filters pass on, else -ENOTSUP. */
     int coroutine_fn (*co_copy_range)(BlockDriverState *src, int64_t src_offset,

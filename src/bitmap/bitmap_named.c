@@ -32,22 +32,13 @@ BdrvDirtyBitmap *block_dirty_bitmap_lookup(const char *node, const char *name, B
     return b;
 }
 
-static int check_not_busy(BdrvDirtyBitmap *b, Error **errp)
-{
-    if (b->busy) {
-        error_setg(errp, "Bitmap '%s' is currently in use by another operation and cannot be used", b->name);
-        return -EBUSY;
-    }
-    return 0;
-}
-
 static BdrvDirtyBitmap *source_lookup(const char *node, const BlockDirtyBitmapMergeSource *source, Error **errp)
 {
     BdrvDirtyBitmap *b = source->type == QTYPE_QSTRING ?
         block_dirty_bitmap_lookup(node, source->u.local, NULL, errp) :
         block_dirty_bitmap_lookup(source->u.external->node, source->u.external->name, NULL, errp);
 
-    return b && check_not_busy(b, errp) == 0 ? b : NULL;
+    return b && bdrv_dirty_bitmap_check(b, false, errp) == 0 ? b : NULL;
 }
 
 /* @sum |= @b, or its size is another one. */
@@ -92,7 +83,7 @@ BdrvDirtyBitmap *block_dirty_bitmap_merge(const char *node, const char *target,
     BdrvDirtyBitmap *b = block_dirty_bitmap_lookup(node, target, NULL, errp);
     HBitmap *sum;
 
-    if (!b || check_not_busy(b, errp) < 0) {
+    if (!b || bdrv_dirty_bitmap_check(b, false, errp) < 0) {
         return NULL;
     }
     sum = sum_of(node, b, bms, errp);
@@ -106,6 +97,7 @@ BdrvDirtyBitmap *block_dirty_bitmap_merge(const char *node, const char *target,
     /* Should the node have grown or shrunk since: what is marked is marked. */
     hbitmap_truncate(sum, hbitmap_size(b->hb));
     hbitmap_merge(b->hb, sum);
+    bdrv_dirty_bitmap_set_modified(b, true);
     pthread_mutex_unlock(&b->lock);
     hbitmap_free(sum);
     return b;
@@ -120,6 +112,7 @@ void bdrv_restore_dirty_bitmap(BdrvDirtyBitmap *bitmap, HBitmap *backup)
     old = bitmap->hb;
     hbitmap_truncate(backup, hbitmap_size(old));
     bitmap->hb = backup;
+    bdrv_dirty_bitmap_set_modified(bitmap, true);
     pthread_mutex_unlock(&bitmap->lock);
     hbitmap_free(old);
 }
@@ -130,7 +123,10 @@ BdrvDirtyBitmap *block_dirty_bitmap_remove(const char *node, const char *name, b
     BlockDriverState *bs;
     BdrvDirtyBitmap *b = block_dirty_bitmap_lookup(node, name, &bs, errp);
 
-    if (!b || check_not_busy(b, errp) < 0) {
+    if (!b || bdrv_dirty_bitmap_check(b, true, errp) < 0) {
+        return NULL;
+    }
+    if (b->persistent && bdrv_remove_persistent_dirty_bitmap(bs, name, errp) < 0) {
         return NULL;
     }
     if (bitmap_bs) {

@@ -13,7 +13,8 @@ struct BdrvDirtyBitmap {
     HBitmap *hb;
     pthread_mutex_t lock;       /* over hb */
     bool enabled;               /* atomic; changes on a drained node */
-    bool busy;
+    bool modified;              /* atomic */
+    bool busy, persistent, inconsistent;        /* GS */
     LIST_ENTRY(BdrvDirtyBitmap) list;
 };
 

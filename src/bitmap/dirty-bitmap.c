@@ -9,6 +9,13 @@
 #include "base/osdep.h"
 #include "bitmap/bitmap_private.h"
 
+static inline void bitmap_touch(BdrvDirtyBitmap *b)
+{
+    if (unlikely(!__atomic_load_n(&b->modified, __ATOMIC_RELAXED))) {
+        __atomic_store_n(&b->modified, true, __ATOMIC_RELAXED);
+    }
+}
+
 /* Cover the node as long as it is now. Always asked anew, under the lock: threads that make the
  * node longer at the same time may tell of it in the wrong order. Lock held. */
 static void bitmap_fit(BdrvDirtyBitmap *b)
@@ -32,6 +39,7 @@ static void bitmap_written(BdrvWriteObserver *obs, int64_t offset, int64_t bytes
         bitmap_fit(b);          /* somebody else saw it grow, and has not told us yet */
     }
     hbitmap_set(b->hb, offset, bytes);
+    bitmap_touch(b);
     pthread_mutex_unlock(&b->lock);
 }
 
@@ -96,11 +104,13 @@ void bdrv_release_dirty_bitmap(BdrvDirtyBitmap *b)
 void bdrv_enable_dirty_bitmap(BdrvDirtyBitmap *b)
 {
     __atomic_store_n(&b->enabled, true, __ATOMIC_RELEASE);
+    bitmap_touch(b);
 }
 
 void bdrv_disable_dirty_bitmap(BdrvDirtyBitmap *b)
 {
     __atomic_store_n(&b->enabled, false, __ATOMIC_RELEASE);
+    bitmap_touch(b);
 }
 
 bool bdrv_dirty_bitmap_enabled(BdrvDirtyBitmap *b)
@@ -140,6 +150,7 @@ void bdrv_set_dirty_bitmap(BdrvDirtyBitmap *b, int64_t offset, int64_t bytes)
 {
     pthread_mutex_lock(&b->lock);
     hbitmap_set(b->hb, offset, bytes);
+    bitmap_touch(b);
     pthread_mutex_unlock(&b->lock);
 }
 
@@ -147,6 +158,7 @@ void bdrv_reset_dirty_bitmap(BdrvDirtyBitmap *b, int64_t offset, int64_t bytes)
 {
     pthread_mutex_lock(&b->lock);
     hbitmap_reset(b->hb, offset, bytes);
+    bitmap_touch(b);
     pthread_mutex_unlock(&b->lock);
 }
 
@@ -182,9 +194,34 @@ BlockDirtyInfoList *bdrv_query_dirty_bitmaps(BlockDriverState *bs)
         info->granularity = bdrv_dirty_bitmap_granularity(b);
         info->recording = bdrv_dirty_bitmap_enabled(b);
         info->busy = b->busy;
+        info->persistent = b->persistent;
+        info->has_inconsistent = info->inconsistent = b->inconsistent;
         *tail = g_new0(BlockDirtyInfoList, 1);
         (*tail)->value = info;
         tail = &(*tail)->next;
     }
     return list;
+}
+
+BdrvDirtyBitmap *bdrv_dirty_bitmap_first(BlockDriverState *bs)
+{
+    return LIST_FIRST(&bs->dirty_bitmaps);
+}
+
+BdrvDirtyBitmap *bdrv_dirty_bitmap_next(BdrvDirtyBitmap *b)
+{
+    return LIST_NEXT(b, list);
+}
+
+const char *bdrv_dirty_bitmap_name(const BdrvDirtyBitmap *b)
+{
+    return b->name;
+}
+
+void bdrv_clear_dirty_bitmap(BdrvDirtyBitmap *b)
+{
+    pthread_mutex_lock(&b->lock);
+    hbitmap_reset_all(b->hb);
+    bitmap_touch(b);
+    pthread_mutex_unlock(&b->lock);
 }

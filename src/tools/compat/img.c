@@ -8,6 +8,9 @@ static const CompatCommand commands[] = {
     { "bench", "Measure how fast an image is.",
       "[-f FMT | --image-opts] [-t CACHE] [-c COUNT] [-d DEPTH] [-o OFFSET] [-s SIZE] [-S STEP] [-w] FILENAME",
       img_bench_options, img_bench },
+    { "bitmap", "Change the dirty bitmaps stored in an image.",
+      "(--add [-g SIZE] | --remove | --clear | --enable | --disable | --merge SOURCE [-b FILE [-F FMT]])... "
+      "[-f FMT | --image-opts] FILENAME BITMAP", img_bitmap_options, img_bitmap },
     { "check", "Look for errors in an image, and perhaps mend them.",
       "[-f FMT | --image-opts] [-r leaks|all] [--output human|json] [-q] [-U] [-T CACHE] FILENAME",
       img_check_options, img_check },

@@ -23,6 +23,7 @@ typedef struct MeasureCall {
     char *options;
     int64_t size;               /* -1: the source's */
     bool json, has_bitmaps;
+    uint64_t bitmaps;           /* bytes that they take */
     CompatCreate *create;
     OpsMeasure m;
 } MeasureCall;
@@ -85,6 +86,9 @@ static int coroutine_fn measure_op(void *opaque, Error **errp)
     }
     /* Bitmaps can be stored in, and so copied from, this one only. */
     call->has_bitmaps = call->m.qcow2 && call->m.source && ops_stores_bitmaps(blk_bs(call->m.source));
+    if (call->has_bitmaps) {
+        call->bitmaps = ops_measure_bitmaps(blk_bs(call->m.source), call->m.cluster_size);
+    }
     blk_unref(call->m.source);
     return ret;
 }
@@ -97,7 +101,7 @@ static void print_result(const MeasureCall *call)
         qdict_put_int(d, "required", call->m.required);
         qdict_put_int(d, "fully-allocated", call->m.fully_allocated);
         if (call->has_bitmaps) {
-            qdict_put_int(d, "bitmaps", 0);
+            qdict_put_int(d, "bitmaps", call->bitmaps);
         }
         g_autofree char *text = json_to_str(d, true);
 
@@ -107,7 +111,7 @@ static void print_result(const MeasureCall *call)
     printf("required size: %" PRIu64 "\nfully allocated size: %" PRIu64 "\n", call->m.required,
            call->m.fully_allocated);
     if (call->has_bitmaps) {
-        printf("bitmaps size: 0\n");
+        printf("bitmaps size: %" PRIu64 "\n", call->bitmaps);
     }
 }
 

@@ -100,6 +100,8 @@ BlockGraphInfo *coroutine_fn ops_graph_info(BlockDriverState *bs);
 
 /* Can bitmaps be stored in images as this one? */
 bool ops_stores_bitmaps(BlockDriverState *bs);
+/* What those that @bs stores would take in an image with such clusters, all bits written; bytes. */
+uint64_t ops_measure_bitmaps(BlockDriverState *bs, uint64_t cluster_size);
 
 /* The size of a file that holds an image. */
 typedef struct OpsMeasure {

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* ops_info.c: what is known of an image and of the nodes it is made of. */
 #include "ops/ops.h"
+#include "block/dirty-bitmap.h"
 #include "graph/filename.h"
 #include "qapi-commands.h"
 #include "qmp/qmp_private.h"
@@ -56,4 +57,23 @@ BlockGraphInfo *coroutine_fn ops_graph_info(BlockDriverState *bs)
         info->children = e;
     }
     return info;
+}
+
+/* Sizes are those of the format: an entry of the directory has 24 bytes and a name, padded; a table a word for
+ * each cluster of bits. */
+uint64_t ops_measure_bitmaps(BlockDriverState *bs, uint64_t cluster_size)
+{
+    uint64_t directory = 0, clusters = 0;
+
+    bs = bdrv_skip_filters(bs);
+    for (BdrvDirtyBitmap *b = bdrv_dirty_bitmap_first(bs); b; b = bdrv_dirty_bitmap_next(b)) {
+        if (bdrv_dirty_bitmap_get_persistence(b) && !bdrv_dirty_bitmap_inconsistent(b)) {
+            uint64_t bits = DIV_ROUND_UP((uint64_t)bdrv_getlength_cached(bs), bdrv_dirty_bitmap_granularity(b));
+            uint64_t data = DIV_ROUND_UP(bits, cluster_size * 8);
+
+            clusters += data + DIV_ROUND_UP(data * 8, cluster_size);
+            directory += ROUND_UP(24 + strlen(bdrv_dirty_bitmap_name(b)), 8);
+        }
+    }
+    return (clusters + DIV_ROUND_UP(directory, cluster_size)) * cluster_size;
 }

@@ -4,7 +4,7 @@
 #include "drivers/format/qcow2/check.h"
 
 #define BATCH_BYTES     (8 * MiB)
-#define EXT_BITMAPS     0x23852875
+
 #define BITMAPS_MAX     65535
 #define DIRECTORY_MAX   (64 * MiB)
 /* Snapshots may refer to so many times the file's length in L1 tables; more is damage, or malice. */
@@ -485,7 +485,7 @@ static int coroutine_fn check_co_extensions(Qcow2Check *c)
     for (guint i = 0; a && i < a->len && ret >= 0; i++) {
         const Qcow2Ext *ext = &g_array_index(a, Qcow2Ext, i);
 
-        if (ext->magic == EXT_BITMAPS) {
+        if (ext->magic == QCOW2_EXT_BITMAPS) {
             ret = check_co_bitmaps(c, ext);
         } else if (ext->magic == QCOW2_EXT_CRYPTO && ext->len >= 16) {
             check_region(c, be64_at(ext->data, 0), be64_at(ext->data, 1), 1);

@@ -400,7 +400,7 @@ int coroutine_fn qcow2_co_commit(BlockDriverState *bs, bool durable)
     return ret;
 }
 
-/* Bits of features that we do not keep up must not claim that we did. */
+/* Bits of features that we do not keep up must not claim that we did; stored bitmaps are out of date from now on. */
 static int coroutine_fn clear_co_autoclear(BlockDriverState *bs)
 {
     Qcow2State *s = bs->opaque;
@@ -408,11 +408,16 @@ static int coroutine_fn clear_co_autoclear(BlockDriverState *bs)
 
     qemu_co_mutex_lock(&s->l1_lock);
     if (__atomic_load_n(&s->autoclear_pending, __ATOMIC_ACQUIRE)) {
-        uint64_t kept = s->autoclear & QCOW2_AUTOCLEAR_RAW, word = GUINT64_TO_BE(kept);
+        uint64_t kept = s->autoclear & QCOW2_AUTOCLEAR_KNOWN, word = GUINT64_TO_BE(kept);
 
-        ret = bdrv_co_pwrite(bs->file, 88, sizeof(word), &word, 0);
+        if (kept != s->autoclear) {
+            ret = bdrv_co_pwrite(bs->file, 88, sizeof(word), &word, 0);
+            if (!ret) {
+                ret = bdrv_co_flush(bs->file->bs);
+            }
+        }
         if (!ret) {
-            ret = bdrv_co_flush(bs->file->bs);
+            ret = qcow2_co_bitmaps_mark(bs);
         }
         if (!ret) {
             s->autoclear = kept;

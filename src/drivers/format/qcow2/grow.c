@@ -319,6 +319,10 @@ int coroutine_fn qcow2_co_truncate(BlockDriverState *bs, int64_t offset, bool ex
     if (new == old) {
         return 0;
     }
+    ret = qcow2_bitmaps_check_resize(bs, errp);
+    if (ret < 0) {
+        return ret;
+    }
     ret = qcow2_co_before_change(bs);
     if (ret < 0) {
         error_setg_errno(errp, -ret, "Failed to update the image header");

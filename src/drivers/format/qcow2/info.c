@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* info.c: probing, what an image says about itself, and the backing file's name in it. */
-#include "drivers/format/qcow2/qcow2.h"
+#include "drivers/format/qcow2/bitmap.h"
 
 int qcow2_probe(const uint8_t *buf, size_t len, const char *filename)
 {
@@ -45,6 +45,9 @@ ImageInfoSpecific *qcow2_get_specific_info(BlockDriverState *bs, Error **errp)
         q->lazy_refcounts = s->compatible & QCOW2_COMPAT_LAZY;
         q->corrupt = s->incompatible & QCOW2_INCOMPAT_CORRUPT;
         q->extended_l2 = s->ext_l2;
+    }
+    if (s->bitmaps && s->bitmaps->entries->len) {
+        q->bitmaps = qcow2_bitmaps_info(bs);
     }
     if (s->external) {
         q->data_file = g_strdup(s->data_file_name);

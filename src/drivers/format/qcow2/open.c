@@ -307,11 +307,18 @@ static int coroutine_fn qcow2_co_open(BlockDriverState *bs, const BlockdevOption
         state_free(s);
         return ret;
     }
-    s->autoclear_pending = (s->autoclear & ~QCOW2_AUTOCLEAR_RAW) != 0;
+    ret = qcow2_co_bitmaps_open(bs, flags, errp);
+    if (ret < 0) {
+        qcow2_bitmaps_free(bs);
+        state_free(s);
+        return ret;
+    }
+    s->autoclear_pending = (s->autoclear & ~QCOW2_AUTOCLEAR_KNOWN) != 0 || qcow2_bitmaps_to_mark(s);
     s->corrupt = s->incompatible & QCOW2_INCOMPAT_CORRUPT;
     if ((flags & BDRV_O_RDWR) && !(flags & BDRV_O_CHECK) && (s->incompatible & QCOW2_INCOMPAT_DIRTY)) {
         ret = co_replay_refcounts(bs, errp);
         if (ret < 0) {
+            qcow2_bitmaps_free(bs);
             state_free(s);
             return ret;
         }
@@ -363,7 +370,13 @@ int coroutine_fn qcow2_co_settle(BlockDriverState *bs)
 static void coroutine_fn qcow2_co_close(BlockDriverState *bs)
 {
     if (!bs->read_only && !((Qcow2State *)bs->opaque)->corrupt) {
-        int ret = co_write_all(bs);
+        Error *err = NULL;
+        int ret = qcow2_co_bitmaps_store(bs, &err);
+
+        if (ret < 0) {
+            error_reportf_err(err, "qcow2: Lost persistent bitmaps of '%s': ", bs->filename);
+        }
+        ret = co_write_all(bs);
 
         qcow2_co_note_damage(bs);
         if (ret < 0) {
@@ -371,6 +384,7 @@ static void coroutine_fn qcow2_co_close(BlockDriverState *bs)
                          strerror(-ret));
         }
     }
+    qcow2_bitmaps_free(bs);
     state_free(bs->opaque);
 }
 
@@ -393,6 +407,10 @@ static int coroutine_fn qcow2_co_reopen_prepare(BDRVReopenState *state, Error **
         return -EACCES;
     }
     if (!bs->read_only) {
+        ret = state->flags & BDRV_O_RDWR ? 0 : qcow2_co_bitmaps_store(bs, errp);
+        if (ret < 0) {
+            return ret;
+        }
         ret = co_write_all(bs);
         if (ret < 0) {
             error_setg_errno(errp, -ret, "Could not flush the image");
@@ -483,6 +501,8 @@ const BlockDriver bdrv_qcow2 = {
     .co_flush = qcow2_co_flush,
     .co_check = qcow2_co_check,
     .co_make_empty = qcow2_co_make_empty,
+    .co_can_store_new_dirty_bitmap = qcow2_co_can_store_new_dirty_bitmap,
+    .co_remove_persistent_dirty_bitmap = qcow2_co_remove_persistent_dirty_bitmap,
     .co_truncate = qcow2_co_truncate,
     .co_getlength = qcow2_co_getlength,
     .co_block_status = qcow2_co_block_status,

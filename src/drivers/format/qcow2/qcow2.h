@@ -14,6 +14,7 @@
  *   codec.c         one cluster to a stream and back
  *   zero_discard.c  zero clusters, discard
  *   grow.c          length, preallocation
+ *   bitmap*.c       dirty bitmaps stored in the image; see bitmap.h
  *   check*.c repair.c  finding and mending errors; see check.h
  *   create.c info.c creating an image; what it says about itself
  *
@@ -121,7 +122,10 @@
                                  QCOW2_INCOMPAT_DATA_FILE | QCOW2_INCOMPAT_COMPRESSION | \
                                  QCOW2_INCOMPAT_EXT_L2)
 #define QCOW2_COMPAT_LAZY       (1ULL << 0)
+#define QCOW2_AUTOCLEAR_BITMAPS (1ULL << 0)  /* the bitmaps are right, or marked */
 #define QCOW2_AUTOCLEAR_RAW     (1ULL << 1)  /* the external data file is the disk, byte for byte */
+
+#define QCOW2_AUTOCLEAR_KNOWN   (QCOW2_AUTOCLEAR_BITMAPS | QCOW2_AUTOCLEAR_RAW)
 
 /* The second word of an extended L2 entry */
 #define QCOW2_SUBCLUSTERS       32
@@ -134,6 +138,7 @@
 #define QCOW2_EXT_BACKING_FMT   0xe2792aca
 #define QCOW2_EXT_FEATURES      0x6803f857
 #define QCOW2_EXT_CRYPTO        0x0537be77
+#define QCOW2_EXT_BITMAPS       0x23852875
 #define QCOW2_EXT_DATA_FILE     0x44415441
 
 typedef enum Qcow2Kind {
@@ -206,12 +211,14 @@ typedef struct Qcow2State {
 
     /* ---- the rest of the header; main thread, or l1_lock ---- */
     uint64_t incompatible, compatible, autoclear;
-    bool autoclear_pending;             /* atomic: to be cleared before the first change */
+    bool autoclear_pending;             /* atomic: something to be done before the first change */
     uint32_t header_length;
     uint8_t *header_extra;              /* behind byte 112, kept as it is */
     GArray *extensions;                 /* Qcow2Ext; but not the backing format */
     uint32_t nb_snapshots;
     uint64_t snapshots_offset;
+
+    struct Qcow2Bitmaps *bitmaps;       /* stored in the image; bitmap.h */
 
     bool sparse_data;                   /* atomic: the file has holes below allocated clusters */
 
@@ -519,6 +526,24 @@ int coroutine_fn qcow2_co_pwrite_zeroes(BlockDriverState *bs, int64_t offset, in
 int coroutine_fn qcow2_co_unmap(BlockDriverState *bs, uint64_t offset, uint64_t bytes);
 int coroutine_fn qcow2_co_make_empty(BlockDriverState *bs);
 int coroutine_fn qcow2_co_pdiscard(BlockDriverState *bs, int64_t offset, int64_t bytes);
+
+/* ---- bitmap.c; main thread, no request in flight ---- */
+typedef struct Qcow2Bitmaps Qcow2Bitmaps;
+/* Read the directory, and (unless only the image is asked about) the bitmaps, which the node has then. */
+int coroutine_fn qcow2_co_bitmaps_open(BlockDriverState *bs, int flags, Error **errp);
+/* The node has them no more. */
+void qcow2_bitmaps_free(BlockDriverState *bs);
+/* Have they to be marked as in use before the image changes? Do that, with l1_lock held, any thread. */
+bool qcow2_bitmaps_to_mark(Qcow2State *s);
+int coroutine_fn qcow2_co_bitmaps_mark(BlockDriverState *bs);
+/* Write those that changed back, and unmark them. */
+int coroutine_fn qcow2_co_bitmaps_store(BlockDriverState *bs, Error **errp);
+/* May the disk change its length? */
+int qcow2_bitmaps_check_resize(BlockDriverState *bs, Error **errp);
+bool coroutine_fn qcow2_co_can_store_new_dirty_bitmap(BlockDriverState *bs, const char *name, uint32_t granularity,
+                                                      Error **errp);
+int coroutine_fn qcow2_co_remove_persistent_dirty_bitmap(BlockDriverState *bs, const char *name, Error **errp);
+Qcow2BitmapInfoList *qcow2_bitmaps_info(BlockDriverState *bs);
 
 /* ---- grow.c, create.c, info.c ---- */
 int coroutine_fn qcow2_co_truncate(BlockDriverState *bs, int64_t offset, bool exact,
