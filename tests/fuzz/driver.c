@@ -2,9 +2,10 @@
 /* driver.c: runs a fuzz target without a fuzzer: its corpus, then seeded mutations of it. The same
  * arguments run the same inputs.
  *
- *   fuzz_NAME-replay [-n MUTATIONS] [-s SEED] [-x FOLDER] CORPUS...
+ *   fuzz_NAME-replay [-n MUTATIONS] [-s SEED] [-i FOLDER] [-x FOLDER] CORPUS...
  *
- * -x writes the corpus as files for a real fuzzer instead. An input that ends the process, or
+ * -i adds the files of a folder, as they are, to the corpus. -x writes the corpus as files for a
+ * real fuzzer instead. An input that ends the process, or
  * takes more than 10 s, is first kept as fuzz-input in the folder the program was started in.
  *
  * Corpus: text, one input a line: `text CHARS` with C escapes, `hex DIGITS`, or `base I` for what
@@ -132,6 +133,37 @@ static void corpus_load(GPtrArray *corpus, const char *path)
     }
 }
 
+static int name_order(gconstpointer a, gconstpointer b)
+{
+    return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+/* The files of @folder, in the order of their names. */
+static void corpus_load_files(GPtrArray *corpus, const char *folder)
+{
+    g_autoptr(GError) gerr = NULL;
+    g_autoptr(GDir) dir = g_dir_open(folder, 0, &gerr);
+    g_autoptr(GPtrArray) names = g_ptr_array_new_with_free_func(g_free);
+    const char *name;
+
+    if (!dir) {
+        g_error("%s", gerr->message);
+    }
+    while ((name = g_dir_read_name(dir))) {
+        g_ptr_array_add(names, g_build_filename(folder, name, NULL));
+    }
+    g_ptr_array_sort(names, name_order);
+    for (guint i = 0; i < names->len; i++) {
+        char *data;
+        gsize size;
+
+        if (!g_file_get_contents(names->pdata[i], &data, &size, &gerr)) {
+            g_error("%s", gerr->message);
+        }
+        g_ptr_array_add(corpus, g_byte_array_new_take((guint8 *)data, size));
+    }
+}
+
 /* ---- mutations ---- */
 
 static const uint64_t interesting[] = { 0, 1, 0x7f, 0x80, 0xff, 0x200, 0x7fff, 0xffff, 0x10000, 0x7fffffff,
@@ -220,18 +252,21 @@ static void limits_set(void)
 int main(int argc, char **argv)
 {
     g_autoptr(GPtrArray) corpus = g_ptr_array_new_with_free_func((GDestroyNotify)g_byte_array_unref);
-    g_autofree char *start = g_get_current_dir(), *export = NULL;
+    g_autofree char *start = g_get_current_dir(), *export = NULL, *images = NULL;
     g_autofree char *dir = g_build_filename(g_get_tmp_dir(), "liveblk-fuzz-XXXXXX", NULL);
     unsigned mutations = 0, seed = 1;
     int opt;
 
-    while ((opt = getopt(argc, argv, "n:s:x:")) != -1) {
+    while ((opt = getopt(argc, argv, "n:s:i:x:")) != -1) {
         switch (opt) {
         case 'n':
             mutations = atoi(optarg);
             break;
         case 's':
             seed = atoi(optarg);
+            break;
+        case 'i':
+            images = g_canonicalize_filename(optarg, start);
             break;
         case 'x':
             export = g_canonicalize_filename(optarg, start);
@@ -251,6 +286,9 @@ int main(int argc, char **argv)
     for (int i = optind; i < argc; i++) {
         corpus_load(corpus, argv[i]);
         g_free(argv[i]);
+    }
+    if (images) {
+        corpus_load_files(corpus, images);
     }
     g_assert_cmpuint(corpus->len, >, 0);
     if (export) {

@@ -1,94 +1,279 @@
 /* SPDX-License-Identifier: MIT */
-/* fuzz_qcow2.c: bytes as a qcow2 image: opened, its status and contents read, written, flushed,
- * closed. At most 16 MiB of the guest's view are touched, so that time is bounded; images that
- * name another file are opened without it. */
+/* fuzz_qcow2.c: bytes as a qcow2 image. All that the programs do with an image is done with it:
+ *
+ *   look    opened for reading, as a file of unknown format: what it says about itself, where it has
+ *           data, its contents, a check. The file must be the same afterwards.
+ *   repair  twice: the second finds nothing that the first has left, if that said it is well.
+ *   use     written, zeroed, discarded, made longer and shorter, in turns with reading; above a
+ *           backing file; what was written is read again, unless the image is damaged.
+ *
+ * Names in the image are not followed: its data file and its backing file are the fuzzer's own. Time
+ * is bounded by touching at most TOUCH bytes of the disk and EXTENTS pieces of its map. */
 #include "tests/fuzz/fuzz.h"
+#include "ops/ops.h"
 #include "qapi-commands.h"
 #include <fcntl.h>
 
 #define NAME "fuzz.qcow2"
-#define TOUCH (16 * MiB)
+#define DATA "data.raw"
+#define BASE "base.raw"
+#define BASE_BYTES (192 * KiB + 512)
+#define TOUCH (4 * MiB)
 #define PIECE (256 * KiB)
+#define EXTENTS 1024
+#define BYTE_DATA_FILE 79       /* of the header: where the flag "external data file" is */
+#define FLAG_DATA_FILE 4
 
-static void file_write(const void *data, size_t size)
+typedef struct Input {
+    const uint8_t *data;
+    size_t size;
+} Input;
+
+static void file_write(const char *name, const void *data, size_t size)
 {
-    int fd = open(NAME, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    int fd = open(name, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
 
     g_assert_cmpint(fd, >=, 0);
     g_assert_cmpint(write(fd, data, size), ==, size);
     close(fd);
 }
 
-static BlockDriverState *image_open(Error **errp)
+static void base_write(void)
 {
-    QDict *d = qdict_from_json("{\"driver\":\"qcow2\",\"backing\":null,"
-                               "\"file\":{\"driver\":\"file\",\"locking\":\"off\",\"filename\":\"" NAME "\"}}",
-                               &error_abort);
+    g_autofree uint8_t *base = g_malloc(BASE_BYTES);
 
-    return bdrv_open(NULL, NULL, d, BDRV_O_RDWR | BDRV_O_UNMAP, errp);
+    memset(base, 0xba, BASE_BYTES);
+    file_write(BASE, base, BASE_BYTES);
 }
 
-static char *parent_desc(BdrvChild *c)
+static bool file_is(const char *name, const Input *in)
 {
-    return g_strdup("the fuzzer");
+    g_autofree uint8_t *buf = g_malloc(in->size + 1);
+    int fd = open(name, O_RDONLY | O_CLOEXEC);
+    ssize_t n = read(fd, buf, in->size + 1);
+
+    close(fd);
+    return n == in->size && !memcmp(buf, in->data, in->size);
 }
 
-static const BdrvChildClass parent_class = { .get_parent_desc = parent_desc };
+/* ---- opening ---- */
 
-static void coroutine_fn use_co(void *opaque)
+static QDict *file_options(const char *name)
 {
-    BdrvChild *c = opaque;
-    g_autofree uint8_t *buf = g_malloc0(PIECE);
-    int64_t length = bdrv_co_getlength(c->bs), end = MIN(length, TOUCH), pnum, map;
-    BlockDriverState *file;
+    QDict *d = qdict_new();
 
-    /* status may have as many pieces as there are clusters: bounded too */
-    for (int64_t at = 0, n = 0; at < end && n < 1024; at += pnum, n++) {
-        if (bdrv_co_block_status(c->bs, at, end - at, &pnum, &map, &file) < 0 || !pnum) {
-            break;
-        }
-    }
-    for (int64_t at = 0; at < end; at += PIECE) {
-        bdrv_co_pread(c, at, MIN(PIECE, end - at), buf, 0);
-    }
-    if (length >= 8192) {
-        bdrv_co_pwrite(c, 4096, 4096, buf, 0);
-        bdrv_co_pwrite(c, (length - 4096) & ~511LL, 512, buf, BDRV_REQ_FUA);
-        bdrv_co_pwrite_zeroes(c, 0, MIN(end, 128 * KiB), BDRV_REQ_MAY_UNMAP);
-        bdrv_co_pdiscard(c, 0, MIN(end, 64 * KiB));
-        bdrv_co_pwrite(c, 0, 512, buf, 0);
-    }
-    bdrv_co_flush(c->bs);
+    qdict_put_str(d, "driver", "file");
+    qdict_put_str(d, "locking", "off");
+    qdict_put_str(d, "filename", name);
+    return d;
 }
 
-static void use(BlockDriverState *bs)
+/* NULL: an error, which is told and freed. */
+static BlockBackend *coroutine_fn image_co_open(const Input *in, bool probe, bool backing, int flags)
 {
+    QDict *d = qdict_new();
     Error *err = NULL;
-    BdrvChild *c = bdrv_root_attach_child(bs, "root", &parent_class, BDRV_CHILD_DATA | BDRV_CHILD_PRIMARY,
-                                          BLK_PERM_ALL, BLK_PERM_ALL, NULL, &err);
 
-    if (c) {
-        aio_co_run(use_co, c);
-        bdrv_root_unref_child(c);
+    qdict_put_obj(d, "file", file_options(NAME));
+    if (!probe) {
+        qdict_put_str(d, "driver", "qcow2");
     }
+    if (in->size > BYTE_DATA_FILE && in->data[BYTE_DATA_FILE] & FLAG_DATA_FILE) {
+        qdict_put_obj(d, "data-file", file_options(DATA));
+    }
+    if (backing) {
+        QDict *b = qdict_new();
+
+        qdict_put_str(b, "driver", "raw");
+        qdict_put_obj(b, "file", file_options(BASE));
+        qdict_put_obj(d, "backing", b);
+    } else {
+        flags |= BDRV_O_NO_BACKING;
+    }
+    BlockBackend *blk = blk_new_open(NULL, NULL, d, flags, &err);
+
+    g_assert_true(!blk == !!err);
     error_free(err);
+    return blk;
 }
 
-static void coroutine_fn create_co(void *opaque)
+/* ---- look ---- */
+
+static int extent_count(const OpsExtent *e, void *opaque)
 {
-    const char *text = opaque;
-    g_autoptr(QDict) d = qdict_from_json(text, &error_abort);
-    g_autoptr(BlockdevCreateOptions) o = qapi_from_json(&qapi_type_BlockdevCreateOptions, d, false,
-                                                        &error_abort);
+    int *n = opaque;
 
-    bdrv_find_format("qcow2")->co_create(o, &error_abort);
+    g_assert_cmpint(e->length, >, 0);
+    return ++*n > EXTENTS;
 }
 
-/* 0: clusters of 4 KiB, 1: version 2, 2: refcounts of one bit; each of 4 MiB, with data. */
+static void coroutine_fn contents_co_read(BlockBackend *blk, uint8_t *buf)
+{
+    int64_t length = blk_co_getlength(blk), end = MIN(length, TOUCH);
+
+    for (int64_t at = 0; at < end; at += PIECE) {
+        blk_co_pread(blk, at, MIN(PIECE, end - at), buf, 0);
+    }
+    if (length > TOUCH + 1024) {
+        blk_co_pread(blk, length - 1000, 1000, buf, 0);
+    }
+}
+
+static void finding_take(void *opaque, const char *text)
+{
+    g_assert_cmpuint(strlen(text), >, 0);
+}
+
+static void coroutine_fn look_co(const Input *in, uint8_t *buf)
+{
+    BlockBackend *blk = image_co_open(in, true, false, 0);
+    BdrvCheckResult res = { .report = finding_take };
+    Error *err = NULL;
+    int n = 0;
+
+    if (!blk) {
+        return;
+    }
+    BlockDriverState *bs = bdrv_skip_filters(blk_bs(blk));
+    BlockGraphInfo *info = ops_graph_info(bs);
+    g_autoptr(QDict) json = qapi_to_json(&qapi_type_BlockGraphInfo, info);
+    g_autofree char *text = json_to_str(json, true);
+
+    qapi_free(&qapi_type_BlockGraphInfo, info);
+    g_assert_true(g_utf8_validate(text, -1, NULL));
+    ops_map_range(blk, 0, INT64_MAX, extent_count, &n, &err);
+    error_free(err);
+    contents_co_read(blk, buf);
+    bdrv_co_check(bs, &res, 0);
+    blk_unref(blk);
+    g_assert_true(file_is(NAME, in));
+}
+
+/* ---- repair ---- */
+
+static void coroutine_fn repair_co(const Input *in)
+{
+    BdrvCheckResult res = { .report = finding_take };
+    BlockBackend *blk = image_co_open(in, false, false, BDRV_O_RDWR | BDRV_O_CHECK);
+
+    if (!blk) {
+        return;
+    }
+    int ret = bdrv_co_check(blk_bs(blk), &res, BDRV_FIX_LEAKS | BDRV_FIX_ERRORS);
+
+    if (ret >= 0 && !res.corruptions && !res.check_errors && !res.leaks) {
+        memset(&res, 0, sizeof(res));
+        ret = bdrv_co_check(blk_bs(blk), &res, 0);
+        g_assert_cmpint(ret, >=, 0);
+        g_assert_cmpint(res.corruptions, ==, 0);
+        g_assert_cmpint(res.check_errors, ==, 0);
+        g_assert_cmpint(res.leaks, ==, 0);
+    }
+    blk_unref(blk);
+}
+
+/* ---- use ---- */
+
+/* The place is given by the disk's length, so that both ends are reached. */
+static void coroutine_fn disk_co_change(BlockBackend *blk, uint8_t *buf, int64_t length)
+{
+    int64_t end = MIN(length, TOUCH);
+
+    memset(buf, 0x5a, PIECE);
+    blk_co_pwrite(blk, 4096, 4096, buf, 0);
+    blk_co_pwrite(blk, (length - 4096) & ~511LL, 512, buf, BDRV_REQ_FUA);
+    blk_co_pwrite(blk, 1000, 70000, buf, 0);
+    blk_co_pwrite_zeroes(blk, 0, MIN(end, 128 * KiB), BDRV_REQ_MAY_UNMAP);
+    blk_co_pwrite_zeroes(blk, 3000, 3000, 0);
+    blk_co_pdiscard(blk, 0, MIN(end, 64 * KiB));
+    blk_co_pwrite(blk, 0, 512, buf, 0);
+    blk_co_pwrite_compressed(blk, 128 * KiB, 64 * KiB, buf);
+    blk_co_pwrite(blk, 130 * KiB, 4096, buf, 0);
+    blk_co_flush(blk);
+}
+
+static void coroutine_fn use_co(const Input *in, uint8_t *buf, bool backing)
+{
+    BlockBackend *blk = image_co_open(in, false, backing, BDRV_O_RDWR | BDRV_O_UNMAP | BDRV_O_RESIZE);
+
+    if (!blk) {
+        return;
+    }
+    int64_t length = blk_co_getlength(blk);
+
+    contents_co_read(blk, buf);
+    if (length >= 256 * KiB) {
+        disk_co_change(blk, buf, length);
+    } else if (length) {
+        blk_co_pwrite(blk, 0, MIN(length, 512), buf, 0);
+    }
+    blk_co_truncate(blk, length + 300 * KiB, true, PREALLOC_MODE_OFF, 0, NULL);
+    blk_co_pwrite(blk, length, 4096, buf, 0);
+    blk_co_truncate(blk, length, true, PREALLOC_MODE_OFF, 0, NULL);
+    contents_co_read(blk, buf);
+    blk_unref(blk);
+}
+
+static int coroutine_fn image_op(void *opaque, Error **errp)
+{
+    const Input *in = opaque;
+    g_autofree uint8_t *buf = g_malloc0(PIECE);
+
+    look_co(in, buf);
+    repair_co(in);
+    file_write(NAME, in->data, in->size);
+    use_co(in, buf, true);
+    repair_co(in);
+    use_co(in, buf, false);
+    return 0;
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    Input in = { data, size };
+
+    fuzz_begin();
+    if (access(BASE, F_OK)) {
+        base_write();
+    }
+    file_write(NAME, data, size);
+    file_write(DATA, data, MIN(size, 4096));
+    return ops_run(image_op, &in, &error_abort);
+}
+
+/* ---- images to begin with ---- */
+
+static int coroutine_fn create_op(void *opaque, Error **errp)
+{
+    g_autoptr(QDict) d = qdict_from_json(opaque, &error_abort);
+    g_autoptr(BlockdevCreateOptions) o = qapi_from_json(&qapi_type_BlockdevCreateOptions, d, false, &error_abort);
+
+    return bdrv_find_format("qcow2")->co_create(o, errp);
+}
+
+/* Some data, zeroes, a hole, in a disk of 4 MiB. */
+static int coroutine_fn fill_op(void *opaque, Error **errp)
+{
+    const Input *in = opaque;
+    g_autofree uint8_t *buf = g_malloc0(PIECE);
+    BlockBackend *blk = image_co_open(in, false, false, BDRV_O_RDWR | BDRV_O_UNMAP);
+
+    g_assert_nonnull(blk);
+    disk_co_change(blk, buf, 4 * MiB);
+    blk_unref(blk);
+    return 0;
+}
+
 uint8_t *fuzz_base(unsigned i, size_t *size)
 {
     static const char *const extra[] = {
         "\"cluster-size\":4096", "\"version\":\"v2\",\"cluster-size\":4096", "\"refcount-bits\":1,\"cluster-size\":512",
+        "\"cluster-size\":512,\"refcount-bits\":64", "\"cluster-size\":16384,\"extended-l2\":true",
+        "\"cluster-size\":1024,\"lazy-refcounts\":true,\"refcount-bits\":8",
+        "\"cluster-size\":4096,\"compression-type\":\"zstd\"",
+        "\"cluster-size\":4096,\"data-file\":{\"driver\":\"file\",\"filename\":\"" DATA "\"}",
+        "\"cluster-size\":2048,\"preallocation\":\"metadata\"",
+        "\"cluster-size\":512,\"backing-file\":\"" BASE "\",\"backing-fmt\":\"raw\"",
     };
     char *data;
 
@@ -97,27 +282,16 @@ uint8_t *fuzz_base(unsigned i, size_t *size)
     }
     g_autofree char *text = g_strdup_printf("{\"driver\":\"qcow2\",\"file\":{\"driver\":\"file\",\"filename\":\""
                                             NAME "\"},\"size\":4194304,%s}", extra[i]);
+    /* What it takes to open it: whether there is a data file. */
+    uint8_t head[BYTE_DATA_FILE + 1] = { [BYTE_DATA_FILE] = strstr(extra[i], DATA) ? FLAG_DATA_FILE : 0 };
+    Input in = { head, sizeof(head) };
 
     fuzz_begin();
-    file_write("", 0);
-    aio_co_run(create_co, text);
-    use(image_open(&error_abort));
+    base_write();
+    file_write(NAME, "", 0);
+    file_write(DATA, "", 0);
+    ops_run(create_op, text, &error_abort);
+    ops_run(fill_op, &in, &error_abort);
     g_assert_true(g_file_get_contents(NAME, &data, size, NULL));
     return (uint8_t *)data;
-}
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
-{
-    Error *err = NULL;
-
-    fuzz_begin();
-    file_write(data, size);
-    BlockDriverState *bs = image_open(&err);
-
-    g_assert_true(!bs == !!err);
-    error_free(err);
-    if (bs) {
-        use(bs);
-    }
-    return 0;
 }

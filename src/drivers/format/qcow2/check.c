@@ -546,6 +546,7 @@ static int coroutine_fn check_co_run(Qcow2Check *c)
     }
     if (ret >= 0 && fixing && c->rebuild) {
         ret = check_co_rebuild(c);
+        c->suspect_flags = true;        /* the old structure may have shared clusters with data */
     }
     /* Lowering refcounts makes flags wrong; where all else is right they go with the leaks. */
     c->fix_flags = fixing || ((c->fix & BDRV_FIX_LEAKS) && !c->res->corruptions && !c->res->check_errors);

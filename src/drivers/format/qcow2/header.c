@@ -430,6 +430,7 @@ void qcow2_free_header(Qcow2State *s)
         s->extensions = NULL;
     }
     g_clear_pointer(&s->header_extra, g_free);
+    g_clear_pointer(&s->data_file_name, g_free);
 }
 
 /* ---- writing ---- */

@@ -203,7 +203,6 @@ static void state_free(Qcow2State *s)
     qcow2_cache_destroy(&s->rb);
     qcow2_free_header(s);
     g_free(s->damage);
-    g_free(s->data_file_name);
     g_free(s->l1_table);
     g_free(s->reftable);
     g_array_free(s->freed_runs, true);

@@ -16,7 +16,7 @@ static bool range_is_used(Qcow2Check *c, uint64_t r, const Plan *p)
     if (from < p->first + p->blocks + p->table_clusters && to > p->first) {
         return true;
     }
-    for (uint64_t k = from; k < MIN(to, c->clusters); k++) {
+    for (uint64_t k = from; k < MIN(to, p->first); k++) {
         const CheckPage *page = c->refs.pages[k >> CHECK_PAGE_BITS];
 
         if (!page) {
@@ -34,7 +34,9 @@ static int plan_make(Qcow2Check *c, Plan *p)
     Qcow2State *s = c->s;
     uint64_t blocks, end;
 
-    p->first = c->clusters;
+    /* What is referred to may reach a little behind the end of the file. */
+    for (p->first = c->clusters; check_counts_get(&c->refs, p->first); p->first++) {
+    }
     for (;;) {
         end = p->first + p->blocks + p->table_clusters;
         if (end > s->cluster_max) {
@@ -72,7 +74,7 @@ static int coroutine_fn co_write_blocks(Qcow2Check *c, Plan *p)
         }
         memset(block, 0, s->cluster_size);
         for (uint64_t i = 0, k = r * s->rb_entries; i < s->rb_entries; i++, k++) {
-            uint64_t refs = k < c->clusters ? check_counts_get(&c->refs, k) : k >= p->first && k < end;
+            uint64_t refs = k < p->first ? check_counts_get(&c->refs, k) : k < end;
 
             if (refs > max) {
                 check_say(c, "ERROR cluster %" PRIu64 " has %" PRIu64 " references, more than its refcount can say",
