@@ -24,6 +24,7 @@
 
 #include <pthread.h>
 #include "block/block-common.h"
+#include "block/snapshot.h"
 
 typedef enum BlockDriverKind {
     BLOCK_DRIVER_PROTOCOL,      /* where bytes live: file, nbd, null */
@@ -149,6 +150,13 @@ struct BlockDriver {
                                                        Error **errp);
     /* Remove it from the image, durably; the node is drained. It may not be there: 0. */
     int coroutine_fn (*co_remove_persistent_dirty_bitmap)(BlockDriverState *bs, const char *name, Error **errp);
+    /* Snapshots inside the image; see block/snapshot.h, whose wrappers have drained the node and seen that
+     * it is writable, or for load that it is not. All or none. *list: g_malloc'ed, how many is returned. */
+    int (*snapshot_list)(BlockDriverState *bs, QEMUSnapshotInfo **list);
+    int coroutine_fn (*co_snapshot_create)(BlockDriverState *bs, QEMUSnapshotInfo *info, Error **errp);
+    int coroutine_fn (*co_snapshot_goto)(BlockDriverState *bs, const char *id_or_name, Error **errp);
+    int coroutine_fn (*co_snapshot_delete)(BlockDriverState *bs, const char *id, const char *name, Error **errp);
+    int coroutine_fn (*co_snapshot_load)(BlockDriverState *bs, const char *id, const char *name, Error **errp);
     /* Copy without passing through memory, from @src, which is always a protocol's node, to
      * @dst of this driver. NULL: filters pass on, else -ENOTSUP. */
     int coroutine_fn (*co_copy_range)(BlockDriverState *src, int64_t src_offset,

@@ -62,6 +62,7 @@ static ImageInfo *coroutine_fn image_info(ImageQuery *q, BlockDriverState *bs, u
         info->has_dirty_flag = true;
         info->dirty_flag = bdi.is_dirty;
     }
+    info->snapshots = qmp_snapshot_infos(bs);
     if (bs->drv->get_specific_info) {
         info->format_specific = bs->drv->get_specific_info(bs, NULL);
     }

@@ -113,6 +113,7 @@ int cli_rebase(CliArgs *a);
 int cli_commit(CliArgs *a);
 int cli_measure(CliArgs *a);
 int cli_bench(CliArgs *a);
+int cli_snapshot(CliArgs *a);
 int cli_serve(CliArgs *a);
 int cli_mirror(CliArgs *a);
 int cli_jobs(CliArgs *a);

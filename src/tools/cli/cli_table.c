@@ -100,6 +100,13 @@ static const CliOption commit_options[] = {
     { NULL },
 };
 
+static const CliOption snapshot_options[] = {
+    OPTION_FORMAT,
+    { "same-name", 0, CLI_FLAG, NULL, "create: there may be one by this name already" },
+    { "force-share", 'U', CLI_FLAG, NULL, "list, even if another program has it open for writing" },
+    { NULL },
+};
+
 static const CliOption measure_options[] = {
     OPTION_FORMAT,
     { "target-format", 'O', CLI_CHOICE, "qcow2|raw", "format of the new image (qcow2)" },
@@ -224,6 +231,16 @@ const CliCommand cli_commands[] = {
       "all is safely in the backing image; interrupted, do it again.",
       commit_options, false, true,
       "liveblk commit overlay.qcow2\nliveblk commit --base base.qcow2 top.qcow2", cli_commit },
+    { "snapshot", "IMAGE [list | create NAME | apply SNAPSHOT | delete SNAPSHOT]", 1, 3,
+      "keep states of a disk inside its image",
+      "A snapshot is what the disk holds when it is made; it costs space only for what changes later. apply lets the disk be "
+      "again what it was then (also its size): what it holds now is lost, unless you make a snapshot of that first. "
+      "SNAPSHOT is an id or a name. The image must not be in use. Interrupted, it has either been done or not. JSON: "
+      "objects as the QMP type SnapshotInfo has them.",
+      snapshot_options, false, true,
+      "liveblk snapshot disk.qcow2\n"
+      "liveblk snapshot disk.qcow2 create before-upgrade\n"
+      "liveblk snapshot disk.qcow2 apply before-upgrade", cli_snapshot },
     { "measure", "[IMAGE]", 0, 1, "tell how large the file of a new image would be",
       "For a copy of IMAGE, or for an empty image of --size bytes. JSON: required and fully-allocated, in bytes.",
       measure_options, false, true, "liveblk measure disk.img\nliveblk measure --size 1T", cli_measure },

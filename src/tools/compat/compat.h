@@ -107,6 +107,21 @@ int compat_create_help(const char *format, const char *filename);
 /* Does a value of -o ask for help? */
 bool compat_is_help(const char *text);
 
+/* ---- snapshots inside images ---- */
+
+/* The table that people know. */
+void compat_print_snapshots(const SnapshotInfoList *list, int indent);
+/* Which one is meant; all strings NULL: not said. */
+typedef struct CompatSnapshot {
+    bool given;
+    char *id, *name, *any;      /* any: an id or a name */
+} CompatSnapshot;
+/* "snapshot.id=I,snapshot.name=N", or an id or name. False after reporting. */
+bool compat_snapshot_parse(const char *text, CompatSnapshot *sn);
+void compat_snapshot_clear(CompatSnapshot *sn);
+/* @blk, which is read-only, shows it from now on. co, control lock */
+int coroutine_fn compat_co_snapshot_load(const CompatSnapshot *sn, BlockBackend *blk, Error **errp);
+
 /* ---- progress ---- */
 
 typedef struct CompatProgress CompatProgress;
@@ -135,9 +150,11 @@ int img_rebase(int argc, char **argv, const CompatCommand *cmd);
 int img_bitmap(int argc, char **argv, const CompatCommand *cmd);
 int img_check(int argc, char **argv, const CompatCommand *cmd);
 int img_commit(int argc, char **argv, const CompatCommand *cmd);
+int img_snapshot(int argc, char **argv, const CompatCommand *cmd);
 extern const CompatOption img_create_options[], img_info_options[], img_map_options[], img_convert_options[],
                           img_compare_options[], img_dd_options[], img_measure_options[], img_resize_options[],
-                          img_bench_options[], img_rebase_options[], img_check_options[], img_bitmap_options[], img_commit_options[];
+                          img_bench_options[], img_rebase_options[], img_check_options[], img_bitmap_options[],
+                          img_commit_options[], img_snapshot_options[];
 
 /* What the engine can open and create, for help texts; the caller frees. */
 char *compat_formats(void);

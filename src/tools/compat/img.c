@@ -44,6 +44,9 @@ static const CompatCommand commands[] = {
     { "resize", "Change the size of an image.",
       "[-f FMT | --image-opts] [--preallocation MODE] [--shrink] [-q] FILENAME [+-]SIZE[bkKMGTPE]",
       img_resize_options, img_resize },
+    { "snapshot", "List, make, apply or delete snapshots inside an image.",
+      "[-f FMT | --image-opts] [-l | -c SNAPSHOT | -a SNAPSHOT | -d SNAPSHOT] [-q] [-U] FILENAME",
+      img_snapshot_options, img_snapshot },
 };
 
 static void print_help(void)

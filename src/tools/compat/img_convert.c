@@ -25,6 +25,7 @@ const CompatOption img_convert_options[] = {
     { 'n', "no-create", NULL, "the target is there" },
     { OPT_TARGET_IS_ZERO, "target-is-zero", NULL, "the target reads as zeroes; needs -n" },
     { 'S', "sparse-size", "SIZE", "leave out runs of so many zeroes (4k); 0: write them" },
+    { 'l', "snapshot", "SNAPSHOT", "what this snapshot inside the source holds (snapshot.id=..,snapshot.name=.., or id or name)" },
     { 'U', "force-share", NULL, "open the sources though another program writes to them" },
     { 'r', "rate", "RATE", "bytes a second at most" },
     { 'm', "parallel", "N", "so many pieces at once (8)" },
@@ -42,6 +43,7 @@ typedef struct ConvertCall {
     char *options;
     bool no_create, compress, progress, sparse_given, out_of_order;
     CompatCreate *create;
+    CompatSnapshot snapshot;
     OpsConvert o;
 } ConvertCall;
 
@@ -183,6 +185,12 @@ static int coroutine_fn convert_op(void *opaque, Error **errp)
     ConvertCall *call = opaque;
     int ret = open_sources(call);
 
+    if (ret == 0 && call->snapshot.any && call->o.n_sources > 1) {
+        error_setg(errp, "No support for concatenating multiple snapshot");
+        ret = -EINVAL;
+    } else if (ret == 0 && call->snapshot.given) {
+        ret = compat_co_snapshot_load(&call->snapshot, call->o.sources[0], errp);
+    }
     if (ret == 0) {
         int64_t length = total_length(call);
 
@@ -250,6 +258,7 @@ static bool take_option(ConvertCall *call, int c)
     case 'n': call->no_create = true; break;
     case OPT_TARGET_IS_ZERO: call->o.target_is_zero = true; break;
     case 'S': return sparse_size(call, optarg);
+    case 'l': return compat_snapshot_parse(optarg, &call->snapshot);
     case 'U': call->source.force_share = true; break;
     case 'r':
         if (!compat_number("rate limit", optarg, 0, INT64_MAX, &n)) {
@@ -348,6 +357,7 @@ int img_convert(int argc, char **argv, const CompatCommand *cmd)
         error_report_err(err);
     }
     compat_create_free(call.create);
+    compat_snapshot_clear(&call.snapshot);
     g_free(call.o.sources);
     g_free(call.options);
     return ret < 0 ? EXIT_FAILURE : EXIT_SUCCESS;

@@ -4,7 +4,6 @@
 #include <getopt.h>
 #include "base/size.h"
 #include "ioshell/specific.h"
-#include <time.h>
 
 enum { OPT_OBJECT = 256, OPT_OUTPUT, OPT_IMAGE_OPTS };
 
@@ -75,31 +74,6 @@ static int coroutine_fn info_op(void *opaque, Error **errp)
 
 /* ---- showing ---- */
 
-static void print_snapshots(const SnapshotInfoList *list, int indent)
-{
-    printf("%*sSnapshot list:\n%*s%-7s %-16s %8s %19s %15s %10s\n", indent, "", indent, "", "ID", "TAG", "VM_SIZE",
-           "DATE", "VM_CLOCK", "ICOUNT");
-    for (; list; list = list->next) {
-        const SnapshotInfo *s = list->value;
-        g_autofree char *size = size_to_str(s->vm_state_size);
-        time_t date = s->date_sec;
-        struct tm tm;
-        char day[32], clock[32];
-        int64_t sec = s->vm_clock_sec;
-
-        localtime_r(&date, &tm);
-        strftime(day, sizeof(day), "%Y-%m-%d %H:%M:%S", &tm);
-        snprintf(clock, sizeof(clock), "%04" PRId64 ":%02d:%02d.%03d", sec / 3600, (int)(sec / 60 % 60),
-                 (int)(sec % 60), (int)(s->vm_clock_nsec / 1000000));
-        printf("%*s%-7s %-16s %8s %19s %15s ", indent, "", s->id, s->name, size, day, clock);
-        if (s->has_icount) {
-            printf("%10" PRId64 "\n", s->icount);
-        } else {
-            printf("%10s\n", "");
-        }
-    }
-}
-
 static void print_size(int indent, const char *what, uint64_t bytes, bool exact)
 {
     g_autofree char *text = size_to_str(bytes);
@@ -152,7 +126,7 @@ static void print_node(const BlockGraphInfo *info, const char *path)
     }
     print_backing(info, indent);
     if (info->snapshots) {
-        print_snapshots(info->snapshots, indent);
+        compat_print_snapshots(info->snapshots, indent);
     }
     if (info->format_specific) {
         g_autofree char *text = image_specific_text(info->format_specific, indent);

@@ -12,6 +12,7 @@ const CompatOption img_measure_options[] = {
     { 'f', "format", "FMT", "format of FILENAME (probed)" },
     { OPT_IMAGE_OPTS, "image-opts", NULL, "FILENAME is options, not a name" },
     { OPT_OUTPUT, "output", "human|json", "form of the answer (human)" },
+    { 'l', "snapshot", "SNAPSHOT", "of this snapshot inside FILENAME (snapshot.id=..,snapshot.name=.., or id or name)" },
     { 'U', "force-share", NULL, "open it though another program writes to it" },
     { OPT_OBJECT, "object", "OBJECT", "make an object, such as a secret" },
     { 0 },
@@ -25,6 +26,7 @@ typedef struct MeasureCall {
     bool json, has_bitmaps;
     uint64_t bitmaps;           /* bytes that they take */
     CompatCreate *create;
+    CompatSnapshot snapshot;
     OpsMeasure m;
 } MeasureCall;
 
@@ -74,11 +76,14 @@ static int coroutine_fn measure_op(void *opaque, Error **errp)
         if (!call->m.source) {
             return -EIO;
         }
+        if (call->snapshot.given) {
+            ret = compat_co_snapshot_load(&call->snapshot, call->m.source, errp);
+        }
         call->m.size = blk_co_getlength(call->m.source);
     } else {
         call->m.size = call->size;
     }
-    if (!strcmp(call->format, "qcow2")) {
+    if (ret == 0 && !strcmp(call->format, "qcow2")) {
         ret = qcow2_parameters(call, errp);
     }
     if (ret == 0) {
@@ -159,6 +164,7 @@ int img_measure(int argc, char **argv, const CompatCommand *cmd)
         }
         case OPT_SIZE: ok = compat_number("image size", optarg, 0, INT64_MAX, &call.size); break;
         case 'f': call.source.format = optarg; break;
+        case 'l': ok = compat_snapshot_parse(optarg, &call.snapshot); break;
         case 'U': call.source.force_share = true; break;
         case OPT_IMAGE_OPTS: call.source.image_opts = true; break;
         case OPT_OUTPUT: ok = compat_output_format(cmd, optarg, &call.json); break;
@@ -172,7 +178,7 @@ int img_measure(int argc, char **argv, const CompatCommand *cmd)
         return compat_fail("At most one filename argument is allowed.");
     }
     call.source.name = optind < argc ? argv[optind] : NULL;
-    if (!call.source.name && (call.source.format || call.source.image_opts)) {
+    if (!call.source.name && (call.source.format || call.source.image_opts || call.snapshot.given)) {
         return compat_fail("--image-opts, -f, and -l require a filename argument.");
     }
     if (!call.source.name && call.size < 0) {
@@ -185,6 +191,7 @@ int img_measure(int argc, char **argv, const CompatCommand *cmd)
     int ret = measure_checked(&call);
 
     compat_create_free(call.create);
+    compat_snapshot_clear(&call.snapshot);
     g_free(call.options);
     return ret;
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* check.h: finding and mending what is wrong in an image, for check*.c and repair.c only.
+/* check.h: finding and mending what is wrong in an image, for check*.c and repair.c only
+ * (and the counters for snapshot_refs.c, which counts in the same way).
  *
  *   check_counts.c  how often each cluster is referred to
  *   check.c         walks all that refers to clusters, counting

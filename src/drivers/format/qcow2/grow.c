@@ -11,8 +11,7 @@
 
 /* ---- L1 ---- */
 
-static int coroutine_fn l1_co_write_at(BlockDriverState *bs, uint64_t place, const uint64_t *table,
-                                       uint32_t n)
+int coroutine_fn qcow2_co_write_l1(BlockDriverState *bs, uint64_t place, const uint64_t *table, uint32_t n)
 {
     uint64_t bytes = n * 8ULL;
     uint64_t *copy = qemu_try_blockalign(bs->file->bs, bytes);
@@ -54,7 +53,7 @@ static int coroutine_fn l1_co_move(BlockDriverState *bs, uint64_t place, uint32_
 
     if (!ret) {
         memcpy(table, s->l1_table, s->l1_size * 8ULL);
-        ret = l1_co_write_at(bs, place, table, size);
+        ret = qcow2_co_write_l1(bs, place, table, size);
     }
     if (!ret) {
         qcow2_lock(s);
@@ -322,6 +321,11 @@ int coroutine_fn qcow2_co_truncate(BlockDriverState *bs, int64_t offset, bool ex
     ret = qcow2_bitmaps_check_resize(bs, errp);
     if (ret < 0) {
         return ret;
+    }
+    if (s->version < 3 && s->nb_snapshots) {
+        /* Its snapshots may not say how long the disk was. */
+        error_setg(errp, "Can't resize a v2 image which has snapshots");
+        return -ENOTSUP;
     }
     ret = qcow2_co_before_change(bs);
     if (ret < 0) {

@@ -5,6 +5,7 @@
  */
 #include "drivers/drivers.h"
 #include "drivers/format/qcow2/qcow2.h"
+#include "drivers/format/qcow2/snapshot.h"
 
 #define DEFAULT_L2_CACHE_MAX    (32 * MiB)
 #define DEFAULT_RB_CACHE        (256 * KiB)
@@ -202,6 +203,7 @@ static void state_free(Qcow2State *s)
     qcow2_cache_destroy(&s->l2);
     qcow2_cache_destroy(&s->rb);
     qcow2_free_header(s);
+    g_clear_pointer(&s->snapshots, g_ptr_array_unref);
     g_free(s->damage);
     g_free(s->l1_table);
     g_free(s->reftable);
@@ -211,14 +213,22 @@ static void state_free(Qcow2State *s)
     pthread_mutex_destroy(&s->lock);
 }
 
+void qcow2_forget_tables(Qcow2State *s)
+{
+    qcow2_lock(s);
+    qcow2_alloc_close_window(s);
+    qcow2_cache_forget(&s->l2);
+    qcow2_cache_forget(&s->rb);
+    qcow2_unlock(s);
+}
+
 int coroutine_fn qcow2_co_reload(BlockDriverState *bs)
 {
     Qcow2State *s = bs->opaque;
     int ret;
 
+    qcow2_forget_tables(s);
     qcow2_lock(s);
-    qcow2_cache_forget(&s->l2);
-    qcow2_cache_forget(&s->rb);
     g_clear_pointer(&s->l1_table, g_free);
     g_clear_pointer(&s->reftable, g_free);
     g_array_set_size(s->freed_runs, 0);
@@ -301,6 +311,10 @@ static int coroutine_fn qcow2_co_open(BlockDriverState *bs, const BlockdevOption
     if (!ret) {
         settings_apply(s, &set);
         ret = co_open_tables(bs, errp);
+    }
+    if (!ret) {
+        ret = qcow2_co_read_snapshots(bs, flags & BDRV_O_CHECK ? NULL : errp);
+        ret = flags & BDRV_O_CHECK ? 0 : ret;   /* the check will tell */
     }
     if (ret < 0) {
         state_free(s);
@@ -399,6 +413,10 @@ static int coroutine_fn qcow2_co_reopen_prepare(BDRVReopenState *state, Error **
     if (ret < 0) {
         return ret;
     }
+    if ((state->flags & BDRV_O_RDWR) && s->viewing_snapshot) {
+        error_setg(errp, "qcow2: A snapshot is shown; it cannot be written to");
+        return -EACCES;
+    }
     if (bs->read_only && (state->flags & BDRV_O_RDWR) &&
         (s->incompatible & (QCOW2_INCOMPAT_CORRUPT | QCOW2_INCOMPAT_DIRTY))) {
         error_setg(errp, "qcow2: Image is %s; cannot be opened read/write",
@@ -492,6 +510,11 @@ const BlockDriver bdrv_qcow2 = {
     .co_change_backing_file = qcow2_co_change_backing_file,
     .co_load_vmstate = qcow2_co_load_vmstate,
     .co_save_vmstate = qcow2_co_save_vmstate,
+    .snapshot_list = qcow2_snapshot_list,
+    .co_snapshot_create = qcow2_co_snapshot_create,
+    .co_snapshot_goto = qcow2_co_snapshot_goto,
+    .co_snapshot_delete = qcow2_co_snapshot_delete,
+    .co_snapshot_load = qcow2_co_snapshot_load,
     .co_preadv = qcow2_co_preadv,
     .co_pwritev = qcow2_co_pwritev,
     .co_pwritev_compressed = qcow2_co_pwritev_compressed,

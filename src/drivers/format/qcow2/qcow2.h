@@ -15,6 +15,7 @@
  *   zero_discard.c  zero clusters, discard
  *   grow.c          length, preallocation
  *   bitmap*.c       dirty bitmaps stored in the image; see bitmap.h
+ *   snapshot*.c     snapshots inside the image; see snapshot.h
  *   check*.c repair.c  finding and mending errors; see check.h
  *   create.c info.c creating an image; what it says about itself
  *
@@ -217,6 +218,9 @@ typedef struct Qcow2State {
     GArray *extensions;                 /* Qcow2Ext; but not the backing format */
     uint32_t nb_snapshots;
     uint64_t snapshots_offset;
+    GPtrArray *snapshots;               /* Qcow2Snapshot, as many; NULL: they could not be read (BDRV_O_CHECK) */
+    uint64_t snapshots_bytes;           /* length of their table */
+    bool viewing_snapshot;              /* l1_table is that of a snapshot; read-only */
 
     struct Qcow2Bitmaps *bitmaps;       /* stored in the image; bitmap.h */
 
@@ -435,6 +439,8 @@ void coroutine_fn qcow2_co_note_damage(BlockDriverState *bs);
 /* ---- open.c; main thread, no request in flight ---- */
 /* Write all that is in memory, with what waits to be freed, and give up the window. */
 int coroutine_fn qcow2_co_settle(BlockDriverState *bs);
+/* No table is in use or dirty: forget what is in memory of them. */
+void qcow2_forget_tables(Qcow2State *s);
 /* The file was changed: read the tables again. On failure nothing is written any more. */
 int coroutine_fn qcow2_co_reload(BlockDriverState *bs);
 
@@ -546,6 +552,8 @@ int coroutine_fn qcow2_co_remove_persistent_dirty_bitmap(BlockDriverState *bs, c
 Qcow2BitmapInfoList *qcow2_bitmaps_info(BlockDriverState *bs);
 
 /* ---- grow.c, create.c, info.c ---- */
+/* Write @n entries of an L1 table to @place, and make them durable. */
+int coroutine_fn qcow2_co_write_l1(BlockDriverState *bs, uint64_t place, const uint64_t *table, uint32_t n);
 int coroutine_fn qcow2_co_truncate(BlockDriverState *bs, int64_t offset, bool exact,
                                    PreallocMode prealloc, BdrvRequestFlags flags, Error **errp);
 int coroutine_fn qcow2_co_create(BlockdevCreateOptions *opts, Error **errp);
