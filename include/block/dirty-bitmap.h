@@ -30,6 +30,9 @@ LIVEBLK_PUBLIC void bdrv_set_dirty_bitmap(BdrvDirtyBitmap *bitmap, int64_t offse
 LIVEBLK_PUBLIC void bdrv_reset_dirty_bitmap(BdrvDirtyBitmap *bitmap, int64_t offset, int64_t bytes);
 LIVEBLK_PUBLIC bool bdrv_dirty_bitmap_next_dirty_area(BdrvDirtyBitmap *bitmap, int64_t start, int64_t end,
                                                       int64_t max, int64_t *dirty_start, int64_t *dirty_bytes);
+/* Whether @offset is dirty; *@pnum: for how many bytes the same holds, at most @bytes (> 0). Behind the end
+ * of the bitmap all is clean. */
+LIVEBLK_PUBLIC bool bdrv_dirty_bitmap_status(BdrvDirtyBitmap *bitmap, int64_t offset, int64_t bytes, int64_t *pnum);
 /* First clean byte in [@offset, +@bytes), or -1. */
 LIVEBLK_PUBLIC int64_t bdrv_dirty_bitmap_next_zero(BdrvDirtyBitmap *bitmap, int64_t offset, int64_t bytes);
 /* All bitmaps of a node, anonymous ones too, the newest first; NULL: no more. GS */

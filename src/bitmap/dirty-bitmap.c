@@ -172,6 +172,20 @@ bool bdrv_dirty_bitmap_next_dirty_area(BdrvDirtyBitmap *b, int64_t start, int64_
     return found;
 }
 
+bool bdrv_dirty_bitmap_status(BdrvDirtyBitmap *b, int64_t offset, int64_t bytes, int64_t *pnum)
+{
+    bool dirty = false;
+
+    pthread_mutex_lock(&b->lock);
+    if (offset < hbitmap_size(b->hb)) {
+        dirty = hbitmap_status(b->hb, offset, bytes, pnum);
+    } else {
+        *pnum = bytes;
+    }
+    pthread_mutex_unlock(&b->lock);
+    return dirty;
+}
+
 int64_t bdrv_dirty_bitmap_next_zero(BdrvDirtyBitmap *b, int64_t offset, int64_t bytes)
 {
     pthread_mutex_lock(&b->lock);

@@ -107,6 +107,9 @@ static int coroutine_fn opt_list(NbdConnection *c)
 static void connection_set_export(NbdConnection *c, NbdExport *exp)
 {
     c->exp = exp;
+    if (c->choice.serial != exp->serial) {
+        c->choice.n = 0;            /* made for another one */
+    }
     exp->connections++;
     blk_exp_ref(&exp->common);
 }
@@ -192,45 +195,66 @@ static int coroutine_fn opt_info(NbdConnection *c, uint32_t option, Cursor cur)
     }
     if (ret == 0 && option == NBD_OPT_GO && !exp->common.shutting_down) {
         connection_set_export(c, exp);
-        if (!c->contexts_name || strcmp(c->contexts_name, name)) {
-            c->contexts = 0;
-        }
     }
     blk_exp_unref(&exp->common);
     return ret;
 }
 
-static int coroutine_fn reply_context(NbdConnection *c, uint32_t option, uint32_t id, const char *name)
+/* Tell of the contexts in @chosen. */
+static int coroutine_fn reply_contexts(NbdConnection *c, uint32_t option, const NbdOffer *offer, const bool *chosen)
 {
-    uint8_t data[64];
-    uint32_t be = htobe32(option == NBD_OPT_LIST_META_CONTEXT ? 0 : id);
+    int ret = 0;
 
-    memcpy(data, &be, 4);
-    memcpy(data + 4, name, strlen(name));
-    return reply(c, option, NBD_REP_META_CONTEXT, data, 4 + strlen(name));
+    for (unsigned id = NBD_CTX_BASE; id < nbd_offer_end(offer) && ret == 0; id++) {
+        const char *name = chosen[id] ? nbd_offer_name(offer, id) : NULL;
+
+        if (name) {
+            g_autofree uint8_t *data = g_malloc(4 + strlen(name));
+            uint32_t be = htobe32(option == NBD_OPT_LIST_META_CONTEXT ? 0 : id);
+
+            memcpy(data, &be, 4);
+            memcpy(data + 4, name, strlen(name));
+            ret = reply(c, option, NBD_REP_META_CONTEXT, data, 4 + strlen(name));
+        }
+    }
+    return ret;
 }
 
-/* What a query chooses; in a list, a bare namespace means all of it. */
-static unsigned match_context(const NbdExport *exp, const char *query, bool list)
+static void choice_set(NbdChoice *choice, const NbdExport *exp, const bool *chosen)
 {
-    unsigned depth = exp->allocation_depth ? NBD_CTX_DEPTH : 0;
+    g_free(choice->ids);
+    choice->serial = exp->serial;
+    choice->n = 0;
+    choice->ids = g_new(uint32_t, nbd_offer_end(&exp->offer));
+    for (unsigned id = NBD_CTX_BASE; id < nbd_offer_end(&exp->offer); id++) {
+        if (chosen[id]) {
+            choice->ids[choice->n++] = id;
+        }
+    }
+}
 
-    if (!strcmp(query, "base:allocation") || (list && !strcmp(query, "base:"))) {
-        return NBD_CTX_BASE;
+/* What the @n queries of a client choose. False: malformed. */
+static bool take_queries(const NbdOffer *offer, Cursor *cur, uint32_t n, bool list, bool *chosen)
+{
+    if (n == 0 && list) {
+        memset(chosen, true, nbd_offer_end(offer));
     }
-    if (!strcmp(query, "qemu:allocation-depth") || (list && !strcmp(query, "qemu:"))) {
-        return depth;
+    for (uint32_t i = 0; i < n; i++) {
+        g_autofree char *query = take_string(cur);
+
+        if (!query) {
+            return false;
+        }
+        nbd_offer_match(offer, query, list, chosen);
     }
-    return 0;
+    return !cur->left;
 }
 
 static int coroutine_fn opt_meta_context(NbdConnection *c, uint32_t option, Cursor cur)
 {
     bool list = option == NBD_OPT_LIST_META_CONTEXT;
     g_autofree char *name = take_string(&cur);
-    unsigned chosen = 0;
     uint32_t n;
-    int ret = 0;
 
     if (!list && !c->structured) {
         return reply_error(c, option, NBD_REP_ERR_INVALID, "request option '%s' when structured reply is not negotiated",
@@ -244,31 +268,18 @@ static int coroutine_fn opt_meta_context(NbdConnection *c, uint32_t option, Curs
     if (!exp) {
         return reply_error(c, option, NBD_REP_ERR_UNKNOWN, "export '%s' not present", name);
     }
-    if (n == 0 && list) {
-        chosen = NBD_CTX_BASE | (exp->allocation_depth ? NBD_CTX_DEPTH : 0);
-    }
-    for (uint32_t i = 0; i < n; i++) {
-        g_autofree char *query = take_string(&cur);
+    g_autofree bool *chosen = g_new0(bool, nbd_offer_end(&exp->offer));
 
-        if (!query) {
-            return reply_error(c, option, NBD_REP_ERR_INVALID, "malformed request");
-        }
-        chosen |= match_context(exp, query, list);
-    }
-    if (cur.left) {
+    if (!take_queries(&exp->offer, &cur, n, list, chosen)) {
         return reply_error(c, option, NBD_REP_ERR_INVALID, "malformed request");
     }
-    if (chosen & NBD_CTX_BASE) {
-        ret = reply_context(c, option, NBD_CTX_BASE, "base:allocation");
-    }
-    if (ret == 0 && (chosen & NBD_CTX_DEPTH)) {
-        ret = reply_context(c, option, NBD_CTX_DEPTH, "qemu:allocation-depth");
-    }
     if (!list) {
-        c->contexts = chosen;
-        g_free(c->contexts_name);
-        c->contexts_name = g_steal_pointer(&name);
+        choice_set(&c->choice, exp, chosen);
     }
+    blk_exp_ref(&exp->common);      /* the names are read from it after suspending */
+    int ret = reply_contexts(c, option, &exp->offer, chosen);
+
+    blk_exp_unref(&exp->common);
     return ret < 0 ? ret : reply(c, option, NBD_REP_ACK, NULL, 0);
 }
 
@@ -284,9 +295,6 @@ static int coroutine_fn opt_export_name(NbdConnection *c, const uint8_t *data, u
         return -EINVAL;         /* this old option has no error reply */
     }
     connection_set_export(c, exp);
-    if (!c->contexts_name || strcmp(c->contexts_name, name)) {
-        c->contexts = 0;
-    }
     be64 = htobe64(blk_getlength_cached(exp->common.blk));
     be16 = htobe16(nbd_export_flags(exp) | (c->structured ? NBD_FLAG_SEND_DF : 0));
     memcpy(answer, &be64, 8);

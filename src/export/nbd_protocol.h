@@ -49,6 +49,7 @@ enum {
 };
 enum { NBD_CHUNK_FLAG_DONE = 1 };
 enum { NBD_STATE_HOLE = 1, NBD_STATE_ZERO = 2 };
+enum { NBD_STATE_DIRTY = 1 };
 
 #define NBD_MAX_BUFFER      (32 << 20)
 #define NBD_MAX_STRING      4096

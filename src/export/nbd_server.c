@@ -81,7 +81,7 @@ static void coroutine_fn connection_co(void *opaque)
         c->exp->connections--;
         blk_exp_unref(&c->exp->common);
     }
-    g_free(c->contexts_name);
+    g_free(c->choice.ids);
     g_free(c->rbuf);
     g_free(c);
     aio_wait_kick();
@@ -213,23 +213,12 @@ void nbd_server_stop(void)
 
 /* ---- the export driver ---- */
 
-/* No node has bitmaps to show: say which one is missing. */
-static void no_bitmap(const BlockDirtyBitmapOrStr *b, Error **errp)
-{
-    if (b->type == QTYPE_QSTRING) {
-        error_setg(errp, "Bitmap '%s' is not found", b->u.local);
-    } else if (!bdrv_find_node(b->u.external->node)) {
-        error_setg(errp, "Node '%s' not found", b->u.external->node);
-    } else {
-        error_setg(errp, "Dirty bitmap '%s' not found", b->u.external->name);
-    }
-}
-
 static int nbd_exp_create(BlockExport *common, BlockExportOptions *opts, Error **errp)
 {
     NbdExport *exp = container_of(common, NbdExport, common);
     const BlockExportOptionsNbd *o = &opts->u.nbd;
     const char *name = o->name ? o->name : opts->node_name;
+    static uint64_t serial;
 
     if (!server.running) {
         error_setg(errp, "NBD server not running");
@@ -243,19 +232,21 @@ static int nbd_exp_create(BlockExport *common, BlockExportOptions *opts, Error *
         error_setg(errp, "description '%s' too long", o->description);
         return -EINVAL;
     }
-    if (o->bitmaps) {
-        no_bitmap(o->bitmaps->value, errp);
-        return -ENOENT;
-    }
     if (nbd_exports_find(name)) {
         error_setg(errp, "NBD server already has export named '%s'", name);
         return -EEXIST;
     }
+    exp->writable = opts->has_writable && opts->writable;
+    int ret = nbd_offer_init(&exp->offer, blk_bs(common->blk), exp->writable, o->has_allocation_depth && o->allocation_depth,
+                             o->bitmaps, errp);
+
+    if (ret < 0) {
+        return ret;
+    }
+    exp->serial = ++serial;
     exp->name = g_strdup(name);
     exp->description = g_strdup(o->description);
-    exp->writable = opts->has_writable && opts->writable;
     exp->writethrough = opts->has_writethrough && opts->writethrough;
-    exp->allocation_depth = o->has_allocation_depth && o->allocation_depth;
     LIST_INSERT_HEAD(&nbd_exports, exp, link);
     return 0;
 }
@@ -278,6 +269,7 @@ static void nbd_exp_free(BlockExport *common)
 {
     NbdExport *exp = container_of(common, NbdExport, common);
 
+    nbd_offer_clear(&exp->offer);
     g_free(exp->name);
     g_free(exp->description);
 }

@@ -4,6 +4,7 @@
  * nbd_server.c     listening, the list of exports and connections         main thread
  * nbd_negotiate.c  the handshake of one connection                        main thread
  * nbd_transmit.c   requests and replies of one connection                 the export's thread
+ * nbd_context.c    what clients may ask about an export: see its header    both
  *
  * A connection is a coroutine that reads: first the handshake, in the main context, then, moved
  * to the export's context, requests. Each request is a coroutine of its own; what they answer
@@ -13,6 +14,7 @@
 #define LIVEBLK_EXPORT_NBD_SERVER_H
 
 #include "block/export.h"
+#include "export/nbd_context.h"
 #include "export/nbd_protocol.h"
 
 extern const BlockExportDriver blk_exp_nbd;
@@ -23,19 +25,18 @@ typedef struct NbdRequest NbdRequest;
 typedef struct NbdExport {
     BlockExport common;
     char *name, *description;
-    bool writable, writethrough, allocation_depth;
+    bool writable, writethrough;
+    uint64_t serial;                    /* no two exports ever have the same */
+    NbdOffer offer;
     unsigned connections;               /* main thread */
     LIST_ENTRY(NbdExport) link;
 } NbdExport;
-
-enum { NBD_CTX_BASE = 1, NBD_CTX_DEPTH = 2 };
 
 struct NbdConnection {
     int fd;
     NbdExport *exp;                     /* set by the handshake; holds a reference */
     bool structured, no_zeroes;
-    unsigned contexts;                  /* NBD_CTX_* chosen for contexts_name */
-    char *contexts_name;
+    NbdChoice choice;                   /* of contexts */
     bool closing;                       /* atomic: main asks it to end */
     bool dead;                          /* its thread: the socket failed */
     QEMUTimer handshake_timer;

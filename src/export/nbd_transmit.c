@@ -24,7 +24,6 @@
 #define IN_FLIGHT_BYTES_ALL (128 * MiB)
 #define IN_FLIGHT_MAX   1024
 #define REQUEST_COST    512             /* what a request without data counts for */
-#define EXTENTS_MAX     4096
 #define SEND_IOV_MAX    128
 
 struct NbdRequest {
@@ -457,98 +456,20 @@ static void coroutine_fn cmd_read(NbdRequest *r)
     }
 }
 
-/* Extents of one context into r->buf behind the context's id. The number of bytes or -errno. */
-static int64_t coroutine_fn collect_extents(NbdRequest *r, bool depth)
-{
-    BlockBackend *blk = r->c->exp->common.blk;
-    bool one = r->h.flags & NBD_CMD_FLAG_REQ_ONE;
-    int64_t at = r->h.offset, end = at + r->h.length;
-    uint32_t *out = (uint32_t *)r->buf + 1, n = 0, last_flags = 0;
-    uint64_t run = 0;
-
-    while (at < end) {
-        int64_t pnum;
-        uint32_t flags;
-
-        if (depth) {
-            int d = 0, ret = blk_co_is_allocated_above(blk, NULL, true, at, end - at, &pnum, &d);
-
-            if (ret < 0) {
-                return ret;
-            }
-            flags = ret ? MAX(d, 1) : 0;
-        } else {
-            int ret = blk_co_block_status_above(blk, NULL, at, end - at, &pnum, NULL, NULL);
-
-            if (ret < 0) {
-                return ret;
-            }
-            flags = (ret & BDRV_BLOCK_DATA ? 0 : NBD_STATE_HOLE) | (ret & BDRV_BLOCK_ZERO ? NBD_STATE_ZERO : 0);
-        }
-        if (run && flags != last_flags) {
-            if (one || n + 1 == EXTENTS_MAX) {
-                break;
-            }
-            out[2 * n] = htobe32(run);
-            out[2 * n + 1] = htobe32(last_flags);
-            n++;
-            run = 0;
-        }
-        last_flags = flags;
-        run += pnum;
-        at += pnum;
-    }
-    out[2 * n] = htobe32(run);
-    out[2 * n + 1] = htobe32(last_flags);
-    return 4 + 8 * (int64_t)(n + 1);
-}
-
 static void coroutine_fn cmd_block_status(NbdRequest *r)
 {
-    unsigned contexts = r->c->contexts;
-    unsigned id = contexts & NBD_CTX_BASE ? NBD_CTX_BASE : NBD_CTX_DEPTH;
-    int64_t bytes = collect_extents(r, id == NBD_CTX_DEPTH);
-    uint32_t be = htobe32(id);
+    NbdExport *exp = r->c->exp;
+    int64_t bytes = nbd_co_status(&exp->offer, exp->common.blk, &r->c->choice, r->h.offset, r->h.length,
+                                  r->h.flags & NBD_CMD_FLAG_REQ_ONE, r->h.cookie, r->buf);
 
     if (bytes < 0) {
         reply_error(r, -bytes, "can't get block status");
         return;
     }
-    memcpy(r->buf, &be, 4);
-    if (contexts == (NBD_CTX_BASE | NBD_CTX_DEPTH)) {
-        /* Two chunks: the first goes into one buffer with the head of the second. */
-        size_t first = sizeof(NbdChunk) + bytes, room = first + sizeof(NbdChunk) + 4 + 8 * EXTENTS_MAX;
-        uint8_t *all = qemu_blockalign(NULL, room), *old = r->buf;
-        NbdChunk chunk = {
-            .magic = htobe32(NBD_CHUNK_MAGIC), .type = htobe16(NBD_CHUNK_BLOCK_STATUS),
-            .cookie = r->h.cookie, .length = htobe32(bytes),
-        };
-
-        memcpy(all, &chunk, sizeof(chunk));
-        memcpy(all + sizeof(chunk), old, bytes);
-        int64_t more = collect_extents(r, true);
-
-        if (more < 0) {
-            qemu_vfree(all);
-            reply_error(r, -more, "can't get block status");
-            return;
-        }
-        be = htobe32(NBD_CTX_DEPTH);
-        memcpy(r->buf, &be, 4);
-        chunk.flags = htobe16(NBD_CHUNK_FLAG_DONE);
-        chunk.length = htobe32(more);
-        memcpy(all + first, &chunk, sizeof(chunk));
-        memcpy(all + first + sizeof(chunk), r->buf, more);
-        qemu_vfree(old);
-        r->buf = all;
-        r->buf_bytes = room;
-        r->head_bytes = 0;
-        r->data = all;
-        r->data_bytes = first + sizeof(chunk) + more;
-        request_reply(r);
-        return;
-    }
-    reply_chunk(r, NBD_CHUNK_BLOCK_STATUS, NULL, 0, r->buf, bytes);
+    r->head_bytes = 0;          /* the heads of the chunks are among the data */
+    r->data = r->buf;
+    r->data_bytes = bytes;
+    request_reply(r);
 }
 
 static void coroutine_fn request_co(void *opaque)
@@ -609,8 +530,8 @@ static int request_check(NbdConnection *c, const NbdRequestHeader *h, const char
         break;
     case NBD_CMD_BLOCK_STATUS:
         valid |= NBD_CMD_FLAG_REQ_ONE;
-        if (!c->structured || !c->contexts || !h->length) {
-            *why = c->contexts ? "need non-zero length" : "CMD_BLOCK_STATUS not negotiated";
+        if (!c->structured || !c->choice.n || !h->length) {
+            *why = c->choice.n ? "need non-zero length" : "CMD_BLOCK_STATUS not negotiated";
             return EINVAL;
         }
         break;
@@ -681,7 +602,7 @@ static int coroutine_fn next_request(NbdConnection *c)
     }
     int err = request_check(c, &h, &why);
     size_t bytes = err ? 0 : h.type == NBD_CMD_READ || h.type == NBD_CMD_WRITE ? h.length
-                           : h.type == NBD_CMD_BLOCK_STATUS ? 4 + 8 * EXTENTS_MAX : 0;
+                           : h.type == NBD_CMD_BLOCK_STATUS ? nbd_status_bytes_max(c->choice.n) : 0;
 
     wait_for_room(c, bytes);
     NbdRequest *r = request_get(c, bytes);

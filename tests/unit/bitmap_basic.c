@@ -50,6 +50,10 @@ static void test_records(void)
     g_assert_true(bdrv_dirty_bitmap_next_dirty_area(b, 8192, 1 * MiB, 1 * MiB, &start, &n));
     g_assert_true(start == 64 * KiB && n == 4096);
     g_assert_cmpint(bdrv_dirty_bitmap_next_zero(b, 0, 1 * MiB), ==, 8192);
+    g_assert_true(bdrv_dirty_bitmap_status(b, 100, 1 * MiB - 100, &n) && n == 8192 - 100);
+    g_assert_false(bdrv_dirty_bitmap_status(b, 8192, 1 * MiB, &n) || n != 56 * KiB);
+    g_assert_true(bdrv_dirty_bitmap_status(b, 64 * KiB, 5, &n) && n == 5);
+    g_assert_false(bdrv_dirty_bitmap_status(b, 1 * MiB, 77, &n) || n != 77);
     bdrv_reset_dirty_bitmap(b, 0, 8192);
     g_assert_false(bdrv_dirty_bitmap_get(b, 4095));
     /* Disabled: nothing. */
