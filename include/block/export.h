@@ -56,6 +56,9 @@ LIVEBLK_PUBLIC int nbd_server_start(SocketAddress *addr, uint32_t handshake_max_
 LIVEBLK_PUBLIC void nbd_server_stop(void);      /* may suspend: exports end first */
 /* No new clients, and those that are shaking hands are cut off; does not wait. */
 LIVEBLK_PUBLIC void nbd_server_send_clients_away(void);
+/* Have @fn called, in the main thread, when a client that used an export is gone; @left: how many there are still.
+ * NULL: not any more. */
+LIVEBLK_PUBLIC void nbd_server_on_client_gone(void (*fn)(unsigned left));
 /* How many clients there are. Any thread. */
 LIVEBLK_PUBLIC unsigned nbd_server_connections(void);
 /* Remove the socket's file, if any, though the server may still have clients. */

@@ -10,7 +10,7 @@
 uint16_t nbd_export_flags(const NbdExport *exp)
 {
     uint16_t flags = NBD_FLAG_HAS_FLAGS | NBD_FLAG_SEND_FLUSH | NBD_FLAG_SEND_FUA | NBD_FLAG_SEND_CACHE |
-                     NBD_FLAG_CAN_MULTI_CONN;
+                     (nbd_server_takes_several() ? NBD_FLAG_CAN_MULTI_CONN : 0);
 
     if (!exp->writable) {
         return flags | NBD_FLAG_READ_ONLY;

@@ -17,6 +17,13 @@ static struct {
     LIST_HEAD(, NbdConnection) conns;
 } server;
 
+static void (*client_gone)(unsigned left);
+
+void nbd_server_on_client_gone(void (*fn)(unsigned left))
+{
+    client_gone = fn;
+}
+
 static LIST_HEAD(, NbdExport) nbd_exports = LIST_HEAD_INITIALIZER(nbd_exports);
 
 NbdExport *nbd_exports_first(void)
@@ -77,6 +84,9 @@ static void coroutine_fn connection_co(void *opaque)
     close(c->fd);
     __atomic_fetch_sub(&server.connections, 1, __ATOMIC_RELAXED);
     accept_update();
+    if (c->exp && client_gone) {
+        client_gone(server.connections);
+    }
     if (c->exp) {
         c->exp->connections--;
         blk_exp_unref(&c->exp->common);
@@ -141,6 +151,11 @@ static void accept_update(void)
 }
 
 /* ---- start and stop ---- */
+
+bool nbd_server_takes_several(void)
+{
+    return server.max_connections != 1;
+}
 
 bool nbd_server_is_running(void)
 {

@@ -71,6 +71,8 @@ uint16_t nbd_export_flags(const NbdExport *exp);
 /* Serve requests until the client leaves; all ended when it returns. */
 void coroutine_fn nbd_co_transmit(NbdConnection *c);
 
+/* May there be more than one client at a time? */
+bool nbd_server_takes_several(void);
 NbdExport *nbd_exports_first(void);
 NbdExport *nbd_exports_find(const char *name);
 

@@ -85,6 +85,12 @@ BlockBackend *coroutine_fn compat_co_open(const CompatOpen *o, Error **errp);
 /* The same; reports "Could not open 'NAME': ...". */
 BlockBackend *coroutine_fn compat_co_open_report(const CompatOpen *o);
 
+/* Put the node that @options (taken over) describe on top of @blk's, as its child @child. Takes over @blk, also on
+ * failure: NULL and *errp. co, control lock */
+BlockBackend *coroutine_fn compat_co_open_above(BlockBackend *blk, QDict *options, const char *child, Error **errp);
+/* What is written goes to an image without a name, on top of @blk, which is taken over. The same */
+BlockBackend *coroutine_fn compat_co_temporary_overlay(BlockBackend *blk, Error **errp);
+
 /* ---- creating ---- */
 
 typedef struct CompatCreate CompatCreate;
@@ -136,6 +142,7 @@ void compat_progress_end(CompatProgress *p, bool done);
 /* ---- programs ---- */
 
 int img_main(int argc, char **argv);
+int nbd_main(int argc, char **argv);
 int io_main(int argc, char **argv);
 int img_create(int argc, char **argv, const CompatCommand *cmd);
 int img_info(int argc, char **argv, const CompatCommand *cmd);

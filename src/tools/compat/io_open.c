@@ -127,63 +127,18 @@ static BlockBackend *coroutine_fn open_image(const IoOpen *o, Error **errp)
     return compat_co_open(&open, errp);
 }
 
-/* @blk's root, and the reference to @blk, goes to a node that @options describe; @flags as of open. */
-static BlockBackend *coroutine_fn open_above(BlockBackend *blk, QDict *options, const char *child, Error **errp)
-{
-    BlockDriverState *bs = blk_bs(blk);
-
-    qdict_put_str(options, child, bdrv_get_node_name(bs));
-    bdrv_ref(bs);
-    blk_unref(blk);
-    BlockBackend *above = blk_new_open(NULL, NULL, options, BDRV_O_RDWR | BDRV_O_RESIZE | BDRV_O_UNMAP, errp);
-
-    bdrv_unref(bs);
-    return above;
-}
-
-/* What is written goes to an image without a name. */
-static BlockBackend *coroutine_fn open_overlay(BlockBackend *blk, Error **errp)
-{
-    g_autofree char *name = g_build_filename(g_get_tmp_dir(), "liveblk-XXXXXX", NULL);
-    int64_t bytes = blk_co_getlength(blk);
-    OpsCreate create = { .filename = name, .format = "qcow2", .size = bytes, .force = true };
-    int fd = bytes < 0 ? -1 : g_mkstemp(name);
-    QDict *options, *file;
-
-    if (fd < 0) {
-        error_setg_errno(errp, bytes < 0 ? -bytes : errno, "Could not get a temporary file");
-        blk_unref(blk);
-        return NULL;
-    }
-    close(fd);
-    if (ops_create_plain(&create, errp) < 0) {
-        unlink(name);
-        blk_unref(blk);
-        return NULL;
-    }
-    file = qdict_new();
-    qdict_put_str(file, "driver", "file");
-    qdict_put_str(file, "filename", name);
-    options = qdict_new();
-    qdict_put_str(options, "driver", "qcow2");
-    qdict_put_obj(options, "file", file);
-    blk = open_above(blk, options, "backing", errp);
-    unlink(name);
-    return blk;
-}
-
 static BlockBackend *coroutine_fn open_all(const IoOpen *o, Error **errp)
 {
     BlockBackend *blk = open_image(o, errp);
 
     if (blk && o->snapshot) {
-        blk = open_overlay(blk, errp);
+        blk = compat_co_temporary_overlay(blk, errp);
     }
     if (blk && o->copy_on_read) {
         QDict *options = qdict_new();
 
         qdict_put_str(options, "driver", "copy-on-read");
-        blk = open_above(blk, options, "file", errp);
+        blk = compat_co_open_above(blk, options, "file", errp);
     }
     return blk;
 }

@@ -6,7 +6,7 @@ static const struct {
     const char *name;
     int (*main)(int argc, char **argv);
 } programs[] = {
-    { "qemu-img", img_main }, { "qemu-io", io_main },
+    { "qemu-img", img_main }, { "qemu-io", io_main }, { "qemu-nbd", nbd_main },
 };
 
 int main(int argc, char **argv)

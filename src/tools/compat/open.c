@@ -369,3 +369,48 @@ BlockBackend *coroutine_fn compat_co_open_report(const CompatOpen *o)
     }
     return blk;
 }
+
+/* ---- nodes on top ---- */
+
+BlockBackend *coroutine_fn compat_co_open_above(BlockBackend *blk, QDict *options, const char *child, Error **errp)
+{
+    BlockDriverState *bs = blk_bs(blk);
+
+    qdict_put_str(options, child, bdrv_get_node_name(bs));
+    bdrv_ref(bs);
+    blk_unref(blk);
+    BlockBackend *above = blk_new_open(NULL, NULL, options, BDRV_O_RDWR | BDRV_O_RESIZE | BDRV_O_UNMAP, errp);
+
+    bdrv_unref(bs);
+    return above;
+}
+
+BlockBackend *coroutine_fn compat_co_temporary_overlay(BlockBackend *blk, Error **errp)
+{
+    g_autofree char *name = g_build_filename(g_get_tmp_dir(), "liveblk-XXXXXX", NULL);
+    int64_t bytes = blk_co_getlength(blk);
+    OpsCreate create = { .filename = name, .format = "qcow2", .size = bytes, .force = true };
+    int fd = bytes < 0 ? -1 : g_mkstemp(name);
+    QDict *options, *file;
+
+    if (fd < 0) {
+        error_setg_errno(errp, bytes < 0 ? -bytes : errno, "Could not get a temporary file");
+        blk_unref(blk);
+        return NULL;
+    }
+    close(fd);
+    if (ops_create_plain(&create, errp) < 0) {
+        unlink(name);
+        blk_unref(blk);
+        return NULL;
+    }
+    file = qdict_new();
+    qdict_put_str(file, "driver", "file");
+    qdict_put_str(file, "filename", name);
+    options = qdict_new();
+    qdict_put_str(options, "driver", "qcow2");
+    qdict_put_obj(options, "file", file);
+    blk = compat_co_open_above(blk, options, "backing", errp);
+    unlink(name);
+    return blk;
+}
