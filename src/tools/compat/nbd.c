@@ -43,6 +43,7 @@ static const CompatOption nbd_options[] = {
     { OPT_IMAGE_OPTS, "image-opts", NULL, "FILE is options, not a name" },
     { 'r', "read-only", NULL, "clients cannot write" },
     { 's', "snapshot", NULL, "what is written goes to a temporary file, and is lost at the end" },
+    { 'l', "load-snapshot", "SNAPSHOT", "serve what a snapshot inside the image holds, for reading" },
     { 'n', "nocache", NULL, "the same as --cache=none" },
     { OPT_CACHE, "cache", "MODE", "how the host caches (writeback)" },
     { OPT_AIO, "aio", "MODE", "threads, native or io_uring" },
@@ -57,6 +58,7 @@ static const CompatCommand nbd_program = {
 
 typedef struct NbdCall {
     CompatOpen open;
+    CompatSnapshot loaded;
     NbdWhere where;
     bool list, fork, persistent, read_only, snapshot, cache_given, writethrough, depth, image_option;
     uint64_t offset;
@@ -72,10 +74,14 @@ static BlockBackend *coroutine_fn open_image(NbdCall *call, Error **errp)
     ERRP_GUARD();
     BlockBackend *blk;
 
-    call->open.writable = !call->read_only && !call->snapshot;
+    call->open.writable = !call->read_only && !call->snapshot && !call->loaded.given;
     blk = compat_co_open(&call->open, errp);
     if (!blk) {
         error_prepend(errp, "Failed to blk_new_open '%s': ", call->open.name);
+        return NULL;
+    }
+    if (call->loaded.given && compat_co_snapshot_load(&call->loaded, blk, errp) < 0) {
+        blk_unref(blk);
         return NULL;
     }
     if (call->snapshot) {
@@ -232,6 +238,9 @@ static bool take_image_option(NbdCall *call, int c)
     case OPT_IMAGE_OPTS: call->open.image_opts = true; break;
     case 'r': call->read_only = true; break;
     case 's': call->snapshot = true; break;
+    case 'l':
+        call->read_only = true;
+        return compat_snapshot_parse(optarg, &call->loaded);
     case 'n': return take_cache(call, "none");
     case OPT_CACHE: return take_cache(call, optarg);
     case OPT_AIO:
@@ -328,7 +337,7 @@ static bool take_option(NbdCall *call, int c)
             return false;
         }
         return true;
-    case 'f': case 'r': case 's': case 'n': case 'o': case OPT_IMAGE_OPTS: case OPT_CACHE: case OPT_AIO: case OPT_DISCARD:
+    case 'f': case 'l': case 'r': case 's': case 'n': case 'o': case OPT_IMAGE_OPTS: case OPT_CACHE: case OPT_AIO: case OPT_DISCARD:
     case OPT_DETECT_ZEROES:
         return take_image_option(call, c);
     default:
@@ -384,7 +393,7 @@ static bool parse(NbdCall *call, int argc, char **argv, int *status)
         longs[n++] = (struct option) { o->name, o->arg ? required_argument : no_argument, NULL, o->c };
     }
     *status = EXIT_SUCCESS;
-    while ((c = getopt_long(argc, argv, "hVb:p:k:e:tvx:D:o:AB:LT:c:d:f:rsn", longs, NULL)) != -1) {
+    while ((c = getopt_long(argc, argv, "hVb:p:k:e:tvx:D:o:AB:LT:c:d:f:l:rsn", longs, NULL)) != -1) {
         switch (c) {
         case 'h':
             compat_print_help(&nbd_program, g_get_prgname());
@@ -416,6 +425,7 @@ int nbd_main(int argc, char **argv)
         call.open.name = argv[optind];
         status = call.list ? nbd_list(&call.where) : serve(&call);
     }
+    compat_snapshot_clear(&call.loaded);
     g_ptr_array_free(call.bitmaps, true);
     g_ptr_array_free(call.objects, true);
     return status;
