@@ -3,7 +3,7 @@
 #include "compat/compat.h"
 #include <getopt.h>
 
-enum { OPT_OBJECT = 256, OPT_IMAGE_OPTS, OPT_TARGET_IMAGE_OPTS, OPT_SALVAGE, OPT_TARGET_IS_ZERO };
+enum { OPT_OBJECT = 256, OPT_BITMAPS, OPT_SKIP_BROKEN, OPT_IMAGE_OPTS, OPT_TARGET_IMAGE_OPTS, OPT_SALVAGE, OPT_TARGET_IS_ZERO };
 
 #define SPARSE_MAX      (16 * MiB)
 #define WORKERS_MAX     16
@@ -30,6 +30,8 @@ const CompatOption img_convert_options[] = {
     { 'r', "rate", "RATE", "bytes a second at most" },
     { 'm', "parallel", "N", "so many pieces at once (8)" },
     { 'C', "copy-range-offloading", NULL, "let the host copy where it can" },
+    { OPT_BITMAPS, "bitmaps", NULL, "copy the bitmaps stored in the source too" },
+    { OPT_SKIP_BROKEN, "skip-broken-bitmaps", NULL, "... but for those that are lost" },
     { OPT_SALVAGE, "salvage", NULL, "what cannot be read becomes zeroes" },
     { 'W', "oob-writes", NULL, "write in any order" },
     { OPT_OBJECT, "object", "OBJECT", "make an object, such as a secret" },
@@ -41,6 +43,7 @@ typedef struct ConvertCall {
     char **sources;
     const char *format, *backing, *backing_format, *cache, *source_cache;
     char *options;
+    bool bitmaps, skip_broken;
     bool no_create, compress, progress, sparse_given, out_of_order;
     CompatCreate *create;
     CompatSnapshot snapshot;
@@ -177,7 +180,16 @@ static int coroutine_fn convert_into(ConvertCall *call, int64_t length, Error **
         error_setg(errp, "output file is smaller than input file");
         return -ENOSPC;
     }
-    return ops_convert(&call->o, errp);
+    if (call->bitmaps && !ops_stores_bitmaps(blk_bs(call->o.target))) {
+        error_setg(errp, "Format driver '%s' does not support bitmaps", blk_bs(call->o.target)->drv->format_name);
+        return -ENOTSUP;
+    }
+    int ret = ops_convert(&call->o, errp);
+
+    if (ret == 0 && call->bitmaps) {
+        ret = ops_bitmaps_copy(blk_bs(call->o.sources[0]), blk_bs(call->o.target), errp);
+    }
+    return ret;
 }
 
 static int coroutine_fn convert_op(void *opaque, Error **errp)
@@ -190,6 +202,9 @@ static int coroutine_fn convert_op(void *opaque, Error **errp)
         ret = -EINVAL;
     } else if (ret == 0 && call->snapshot.given) {
         ret = compat_co_snapshot_load(&call->snapshot, call->o.sources[0], errp);
+    }
+    if (ret == 0 && call->bitmaps) {
+        ret = ops_bitmaps_check(blk_bs(call->o.sources[0]), call->skip_broken, errp);
     }
     if (ret == 0) {
         int64_t length = total_length(call);
@@ -273,6 +288,8 @@ static bool take_option(ConvertCall *call, int c)
         call->o.workers = n;
         break;
     case 'C': call->o.copy_range = true; break;
+    case OPT_BITMAPS: call->bitmaps = true; break;
+    case OPT_SKIP_BROKEN: call->skip_broken = true; break;
     case OPT_SALVAGE: call->o.salvage = true; break;
     case 'W': call->out_of_order = true; break;
     case OPT_OBJECT: return compat_object_add(optarg);
@@ -305,6 +322,9 @@ static int check_options(ConvertCall *call)
     }
     if (call->o.salvage && call->o.copy_range) {
         return compat_fail("Cannot use copy offloading in salvaging mode");
+    }
+    if (call->skip_broken && !call->bitmaps) {
+        return compat_fail("Use of --skip-broken-bitmaps requires --bitmaps");
     }
     if (call->o.target_is_zero && !call->no_create) {
         return compat_fail("--target-is-zero requires use of -n flag");
@@ -343,6 +363,9 @@ int img_convert(int argc, char **argv, const CompatCommand *cmd)
     }
     if (call.o.n_sources < 1) {
         return compat_fail("Must specify image file name");
+    }
+    if (call.bitmaps && call.o.n_sources > 1) {
+        return compat_fail("Copying bitmaps only possible with single source");
     }
     call.format = call.format ? call.format : "raw";
     call.o.sources = g_new0(BlockBackend *, call.o.n_sources);

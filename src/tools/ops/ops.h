@@ -103,6 +103,11 @@ bool ops_stores_bitmaps(BlockDriverState *bs);
 /* What those that @bs stores would take in an image with such clusters, all bits written; bytes. */
 uint64_t ops_measure_bitmaps(BlockDriverState *bs, uint64_t cluster_size);
 
+/* Can the bitmaps stored in @source be copied? Those that are lost cannot: @skip_broken leaves them out. */
+int ops_bitmaps_check(BlockDriverState *source, bool skip_broken, Error **errp);
+/* Give @target, which can store them, those that @source stores; lost ones are left out with a warning. */
+int ops_bitmaps_copy(BlockDriverState *source, BlockDriverState *target, Error **errp);
+
 /* The size of a file that holds an image. */
 typedef struct OpsMeasure {
     bool qcow2;                 /* else raw */

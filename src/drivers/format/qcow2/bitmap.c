@@ -485,7 +485,7 @@ static int coroutine_fn co_save_one(BlockDriverState *bs, BdrvDirtyBitmap *b, GP
     return ret;
 }
 
-/* The old ones in their order, then the new ones in that of their making. */
+/* The old ones in their order, then the new ones, the newest first, as the peer has them. */
 static int coroutine_fn co_save_all(BlockDriverState *bs, GPtrArray *entries, GPtrArray *written, Error **errp)
 {
     Qcow2State *s = bs->opaque;
@@ -504,18 +504,12 @@ static int coroutine_fn co_save_all(BlockDriverState *bs, GPtrArray *entries, GP
             }
         }
     }
-    /* The node has the newest first. */
-    g_autoptr(GPtrArray) fresh = g_ptr_array_new();
-
-    for (BdrvDirtyBitmap *b = bdrv_dirty_bitmap_first(bs); b; b = bdrv_dirty_bitmap_next(b)) {
+    for (BdrvDirtyBitmap *b = bdrv_dirty_bitmap_first(bs); b && !ret; b = bdrv_dirty_bitmap_next(b)) {
         if (bdrv_dirty_bitmap_get_persistence(b) && !qcow2_bitmap_find(s, bdrv_dirty_bitmap_name(b))) {
-            g_ptr_array_add(fresh, b);
-        }
-    }
-    for (guint i = fresh->len; i > 0 && !ret; i--) {
-        ret = co_save_one(bs, g_ptr_array_index(fresh, i - 1), entries, errp);
-        if (!ret) {
-            g_ptr_array_add(written, g_ptr_array_index(entries, entries->len - 1));
+            ret = co_save_one(bs, b, entries, errp);
+            if (!ret) {
+                g_ptr_array_add(written, g_ptr_array_index(entries, entries->len - 1));
+            }
         }
     }
     return ret;
