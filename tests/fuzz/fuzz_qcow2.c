@@ -4,12 +4,13 @@
  *   look    opened for reading, as a file of unknown format: what it says about itself, where it has
  *           data, its contents, a check. The file must be the same afterwards.
  *   repair  twice: the second finds nothing that the first has left, if that said it is well.
- *   use     written, zeroed, discarded, made longer and shorter, in turns with reading; above a
- *           backing file; what was written is read again, unless the image is damaged.
+ *   use     written, compressed too, zeroed, discarded, made longer and shorter, in turns with reading;
+ *           above a backing file and without; its bitmaps changed; emptied.
  *
  * Names in the image are not followed: its data file and its backing file are the fuzzer's own. Time
  * is bounded by touching at most TOUCH bytes of the disk and EXTENTS pieces of its map. */
 #include "tests/fuzz/fuzz.h"
+#include "block/dirty-bitmap.h"
 #include "ops/ops.h"
 #include "qapi-commands.h"
 #include <fcntl.h>
@@ -192,15 +193,46 @@ static void coroutine_fn disk_co_change(BlockBackend *blk, uint8_t *buf, int64_t
     blk_co_flush(blk);
 }
 
+/* One more, one less, what is there changed. */
+static void coroutine_fn bitmaps_co_change(BlockDriverState *bs)
+{
+    BdrvDirtyBitmap *b = bdrv_dirty_bitmap_first(bs), *first = b;
+    Error *err = NULL;
+
+    for (int n = 0; b && n < 8; b = bdrv_dirty_bitmap_next(b), n++) {
+        g_assert_cmpint(bdrv_get_dirty_count(b), >=, 0);
+        if (!bdrv_dirty_bitmap_check(b, false, NULL)) {
+            bdrv_set_dirty_bitmap(b, 0, MIN(bdrv_getlength_cached(bs), 70000));
+        }
+    }
+    if (first) {
+        g_autofree char *name = g_strdup(bdrv_dirty_bitmap_name(first));
+
+        if (!bdrv_remove_persistent_dirty_bitmap(bs, name, &err)) {
+            bdrv_release_dirty_bitmap(first);
+        }
+        error_free(err);
+        err = NULL;
+    }
+    if (!bdrv_find_dirty_bitmap(bs, "new") && bdrv_can_store_new_dirty_bitmap(bs, "new", 4096, &err)) {
+        b = bdrv_create_dirty_bitmap(bs, 4096, "new", &error_abort);
+        bdrv_dirty_bitmap_set_persistence(b, true);
+    }
+    error_free(err);
+}
+
 static void coroutine_fn use_co(const Input *in, uint8_t *buf, bool backing)
 {
     BlockBackend *blk = image_co_open(in, false, backing, BDRV_O_RDWR | BDRV_O_UNMAP | BDRV_O_RESIZE);
+
+    Error *err = NULL;
 
     if (!blk) {
         return;
     }
     int64_t length = blk_co_getlength(blk);
 
+    bitmaps_co_change(blk_bs(blk));
     contents_co_read(blk, buf);
     if (length >= 256 * KiB) {
         disk_co_change(blk, buf, length);
@@ -211,6 +243,12 @@ static void coroutine_fn use_co(const Input *in, uint8_t *buf, bool backing)
     blk_co_pwrite(blk, length, 4096, buf, 0);
     blk_co_truncate(blk, length, true, PREALLOC_MODE_OFF, 0, NULL);
     contents_co_read(blk, buf);
+    if (!backing) {
+        bdrv_change_backing_file(blk_bs(blk), BASE, "raw", &err);
+        error_free(err);
+        bdrv_co_make_empty(blk_bs(blk));
+        blk_co_pwrite(blk, 0, MIN(length, 512), buf, 0);
+    }
     blk_unref(blk);
 }
 

@@ -286,7 +286,7 @@ static int coroutine_fn dir_co_read(BlockDriverState *bs, const ExtData *x, Erro
     return ret;
 }
 
-static int coroutine_fn co_load(BlockDriverState *bs, const Qcow2BitmapEntry *e, Error **errp)
+static int coroutine_fn co_load(BlockDriverState *bs, const Qcow2BitmapEntry *e, uint64_t *clusters, Error **errp)
 {
     BdrvDirtyBitmap *b = bdrv_create_dirty_bitmap(bs, 1u << e->granularity_bits, e->name, errp);
 
@@ -302,7 +302,7 @@ static int coroutine_fn co_load(BlockDriverState *bs, const Qcow2BitmapEntry *e,
     if (!(e->flags & QCOW2_BITMAP_AUTO)) {
         bdrv_disable_dirty_bitmap(b);
     }
-    int ret = qcow2_co_bitmap_load(bs, e, b, errp);
+    int ret = qcow2_co_bitmap_load(bs, e, clusters, b, errp);
 
     bdrv_dirty_bitmap_set_modified(b, false);
     return ret;
@@ -339,8 +339,11 @@ int coroutine_fn qcow2_co_bitmaps_open(BlockDriverState *bs, int flags, Error **
     }
     s->bitmaps->loaded = true;
     ret = bdrv_co_refresh_length(bs);
+    int64_t file_bytes = bdrv_co_getlength(bs->file->bs);
+    uint64_t clusters = DIV_ROUND_UP(MAX(file_bytes, 0), s->cluster_size);
+
     for (guint i = 0; i < s->bitmaps->entries->len && ret >= 0; i++) {
-        ret = co_load(bs, g_ptr_array_index(s->bitmaps->entries, i), errp);
+        ret = co_load(bs, g_ptr_array_index(s->bitmaps->entries, i), &clusters, errp);
     }
     return ret;
 }

@@ -61,8 +61,10 @@ uint64_t qcow2_bitmap_table_needed(Qcow2State *s, uint64_t bytes, unsigned granu
 uint64_t qcow2_bitmap_cluster_covers(Qcow2State *s, unsigned granularity_bits);
 
 /* bitmap_data.c; main thread */
-/* Make what @e has a bitmap of the node, which is new. */
-int coroutine_fn qcow2_co_bitmap_load(BlockDriverState *bs, const Qcow2BitmapEntry *e, BdrvDirtyBitmap *b, Error **errp);
+/* Make what @e has a bitmap of the node, which is new. *clusters: how many the bitmaps not loaded yet can have,
+ * since none belongs to two: what a file of this length can make us read and keep is bounded. */
+int coroutine_fn qcow2_co_bitmap_load(BlockDriverState *bs, const Qcow2BitmapEntry *e, uint64_t *clusters,
+                                      BdrvDirtyBitmap *b, Error **errp);
 /* Write @b to clusters of its own, and let @e say where. On failure nothing is taken. */
 int coroutine_fn qcow2_co_bitmap_save(BlockDriverState *bs, BdrvDirtyBitmap *b, Qcow2BitmapEntry *e, Error **errp);
 /* Give back the table of @e and the clusters that it names. */

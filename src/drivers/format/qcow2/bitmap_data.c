@@ -41,13 +41,27 @@ static int coroutine_fn table_co_read(BlockDriverState *bs, const Qcow2BitmapEnt
     return 0;
 }
 
-int coroutine_fn qcow2_co_bitmap_load(BlockDriverState *bs, const Qcow2BitmapEntry *e, BdrvDirtyBitmap *b, Error **errp)
+static bool take(uint64_t *clusters, uint64_t n)
+{
+    bool enough = n <= *clusters;
+
+    *clusters -= enough ? n : 0;
+    return enough;
+}
+
+int coroutine_fn qcow2_co_bitmap_load(BlockDriverState *bs, const Qcow2BitmapEntry *e, uint64_t *clusters,
+                                      BdrvDirtyBitmap *b, Error **errp)
 {
     Qcow2State *s = bs->opaque;
     uint64_t covers = qcow2_bitmap_cluster_covers(s, e->granularity_bits), *table;
     uint8_t *bits;
-    int ret = table_co_read(bs, e, &table);
+    int ret;
 
+    if (!take(clusters, DIV_ROUND_UP(e->table_entries * 8ULL, s->cluster_size))) {
+        error_setg(errp, "The bitmaps of the image have more clusters than its file, with bitmap '%s'", e->name);
+        return -EINVAL;
+    }
+    ret = table_co_read(bs, e, &table);
     if (ret < 0) {
         error_setg_errno(errp, -ret, "Could not read bitmap_table table from image for bitmap '%s'", e->name);
         return ret;
@@ -58,6 +72,8 @@ int coroutine_fn qcow2_co_bitmap_load(BlockDriverState *bs, const Qcow2BitmapEnt
 
         if (table[i] == 1) {
             bdrv_set_dirty_bitmap(b, start, n);
+        } else if (at && !take(clusters, 1)) {
+            ret = -EINVAL;      /* the same cluster again and again */
         } else if (at) {
             QEMUIOVector qiov;
 

@@ -428,6 +428,7 @@ typedef struct BitmapHead {
 
 static int coroutine_fn check_co_bitmaps(Qcow2Check *c, const Qcow2Ext *ext)
 {
+    uint64_t budget = c->file_bytes;    /* no table lies where another does */
     struct { uint32_t n, reserved; uint64_t bytes, offset; } __attribute__((packed)) e;
     g_autofree uint8_t *dir = NULL;
     uint64_t at = 0, bytes, offset;
@@ -462,12 +463,15 @@ static int coroutine_fn check_co_bitmaps(Qcow2Check *c, const Qcow2Ext *ext)
         }
         memcpy(&h, dir + at, sizeof(h));
         len = QEMU_ALIGN_UP(sizeof(h) + (uint64_t)GUINT32_FROM_BE(h.extra_bytes) + GUINT16_FROM_BE(h.name_bytes), 8);
-        if (len > bytes - at || GUINT32_FROM_BE(h.table_size) > QCOW2_MAX_L1_BYTES / 8) {
+        uint64_t table_bytes = GUINT32_FROM_BE(h.table_size) * 8ULL;
+
+        if (len > bytes - at || table_bytes > QCOW2_MAX_L1_BYTES || table_bytes > budget) {
             check_say(c, "ERROR entry %u of the bitmap directory is corrupted", i);
             c->res->corruptions++;
             break;
         }
         at += len;
+        budget -= table_bytes;
         int ret = check_co_bitmap_table(c, GUINT64_FROM_BE(h.table_offset), GUINT32_FROM_BE(h.table_size));
 
         if (ret < 0) {
@@ -480,14 +484,17 @@ static int coroutine_fn check_co_bitmaps(Qcow2Check *c, const Qcow2Ext *ext)
 static int coroutine_fn check_co_extensions(Qcow2Check *c)
 {
     GArray *a = c->s->extensions;
+    bool bitmaps = false, crypto = false;       /* a second one means nothing */
     int ret = 0;
 
     for (guint i = 0; a && i < a->len && ret >= 0; i++) {
         const Qcow2Ext *ext = &g_array_index(a, Qcow2Ext, i);
 
-        if (ext->magic == QCOW2_EXT_BITMAPS) {
+        if (ext->magic == QCOW2_EXT_BITMAPS && !bitmaps) {
+            bitmaps = true;
             ret = check_co_bitmaps(c, ext);
-        } else if (ext->magic == QCOW2_EXT_CRYPTO && ext->len >= 16) {
+        } else if (ext->magic == QCOW2_EXT_CRYPTO && ext->len >= 16 && !crypto) {
+            crypto = true;
             check_region(c, be64_at(ext->data, 0), be64_at(ext->data, 1), 1);
         }
     }
@@ -583,9 +590,11 @@ int coroutine_fn qcow2_co_check(BlockDriverState *bs, BdrvCheckResult *res, Bdrv
         return -EFBIG;
     }
     res->total_clusters = DIV_ROUND_UP(s->length_bytes, s->cluster_size);
-    check_counts_init(&c.refs, c.clusters);
-    check_counts_init(&c.tables, c.clusters);
-    ret = check_co_run(&c);
+    if (!check_counts_init(&c.refs, c.clusters) || !check_counts_init(&c.tables, c.clusters)) {
+        ret = -ENOMEM;
+    } else {
+        ret = check_co_run(&c);
+    }
     check_counts_free(&c.refs);
     check_counts_free(&c.tables);
     if (fix) {

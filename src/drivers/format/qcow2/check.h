@@ -40,7 +40,8 @@ typedef struct CheckCounts {
     uint64_t n_pages;
 } CheckCounts;
 
-void check_counts_init(CheckCounts *c, uint64_t clusters);
+/* False: no memory; free all the same. */
+bool check_counts_init(CheckCounts *c, uint64_t clusters);
 void check_counts_free(CheckCounts *c);
 /* Up to UINT32_MAX, where it stays. @cluster is within what init was told. */
 void check_counts_add(CheckCounts *c, uint64_t cluster, uint32_t n);

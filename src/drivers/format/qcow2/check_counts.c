@@ -3,15 +3,16 @@
  * byte a counter: a sparse or cut-off table of contents costs little. See check.h. Any thread. */
 #include "drivers/format/qcow2/check.h"
 
-void check_counts_init(CheckCounts *c, uint64_t clusters)
+bool check_counts_init(CheckCounts *c, uint64_t clusters)
 {
     c->n_pages = (clusters >> CHECK_PAGE_BITS) + 1;
-    c->pages = g_new0(CheckPage *, c->n_pages);
+    c->pages = g_try_new0(CheckPage *, c->n_pages);
+    return c->pages;
 }
 
 void check_counts_free(CheckCounts *c)
 {
-    for (uint64_t i = 0; i < c->n_pages; i++) {
+    for (uint64_t i = 0; c->pages && i < c->n_pages; i++) {
         if (c->pages[i]) {
             g_free(c->pages[i]->count);
             g_free(c->pages[i]);
