@@ -131,6 +131,11 @@ LIVEBLK_PUBLIC int coroutine_fn bdrv_co_pwritev(BdrvChild *child, int64_t offset
                                                 QEMUIOVector *qiov, BdrvRequestFlags flags);
 LIVEBLK_PUBLIC int coroutine_fn bdrv_co_pwritev_part(BdrvChild *child, int64_t offset, int64_t bytes,
                                                      QEMUIOVector *qiov, size_t qiov_offset, BdrvRequestFlags flags);
+/* Read, and keep in @child's node what it has not itself: of the layers below down to and including @bottom (NULL:
+ * of all). PREFETCH (@qiov may be NULL): only that; then it fails if it cannot. For filters, whose edge needs
+ * WRITE_UNCHANGED. */
+int coroutine_fn bdrv_co_preadv_copy(BdrvChild *child, BlockDriverState *bottom, int64_t offset, int64_t bytes,
+                                     QEMUIOVector *qiov, size_t qiov_offset, BdrvRequestFlags flags);
 LIVEBLK_PUBLIC int coroutine_fn bdrv_co_pread(BdrvChild *child, int64_t offset, int64_t bytes, void *buf, BdrvRequestFlags flags);
 LIVEBLK_PUBLIC int coroutine_fn bdrv_co_pwrite(BdrvChild *child, int64_t offset, int64_t bytes, const void *buf, BdrvRequestFlags flags);
 LIVEBLK_PUBLIC int coroutine_fn bdrv_co_pwrite_sync(BdrvChild *child, int64_t offset, int64_t bytes, const void *buf, BdrvRequestFlags flags);

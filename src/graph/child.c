@@ -47,8 +47,8 @@ static void bds_resize(BdrvChild *c)
     BlockDriverState *parent = c->opaque;
     BdrvChild *up;
 
-    /* What shows the child's data as it is has grown with it. */
-    if (!(c->role & BDRV_CHILD_FILTERED)) {
+    /* What shows the child's data as it is has grown with it, unless it says itself how long it is. */
+    if (!(c->role & BDRV_CHILD_FILTERED) || !parent->drv || parent->drv->co_getlength) {
         return;
     }
     __atomic_store_n(&parent->total_bytes, __atomic_load_n(&c->bs->total_bytes, __ATOMIC_RELAXED),

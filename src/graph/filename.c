@@ -24,7 +24,7 @@ static const char *const weak_options[] = {
     "aio", "locking", "latency-ns", "reconnect-delay", "open-timeout", "x-dirty-bitmap",
     "lazy-refcounts", "pass-discard-request", "pass-discard-snapshot", "pass-discard-other",
     "discard-no-unref", "overlap-check", "cache-size", "l2-cache-size", "l2-cache-entry-size",
-    "refcount-cache-size", "cache-clean-interval",
+    "refcount-cache-size", "cache-clean-interval", "bottom", "prealloc-align", "prealloc-size",
 };
 
 static bool is_weak(const char *key)

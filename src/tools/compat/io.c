@@ -76,7 +76,7 @@ static int coroutine_fn close_run(IoShell *s, const IoCommand *cmd, int argc, ch
 
 static int coroutine_fn open_run(IoShell *s, const IoCommand *cmd, int argc, char **argv)
 {
-    IoOpen o = { .discard = "unmap" };
+    IoOpen o = { .discard = "unmap", .image_opts = ((IoCall *)ioshell_opaque(s))->open.image_opts };
     int ret = io_open_parse(s, cmd, &o, argc, argv);
 
     if (ret == 0) {

@@ -154,7 +154,7 @@ int coroutine_fn io_co_open(IoShell *s, const IoOpen *o)
     IoOpen whole = *o;
 
     whole.options = qdict_ref(o->options);
-    if (o->image_opts) {
+    if (o->image_opts && o->name) {
         whole.image_opts = false;
         whole.name = NULL;
         if (!add_options(s, &whole, o->name)) {
