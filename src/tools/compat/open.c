@@ -97,6 +97,40 @@ static bool is_node_ref(const QapiType *t)
     return t->kind == QAPI_ALTERNATE && t->n_members && !strcmp(t->members[0].type->name, "BlockdevOptions");
 }
 
+static bool is_enum_or_struct(const QapiType *t)
+{
+    return t->kind == QAPI_ALTERNATE && t->n_members == 2 && t->members[0].type->kind == QAPI_STRUCT &&
+           t->members[1].type->kind == QAPI_ENUM;
+}
+
+/* A name of a set, or the things in it one by one ("overlap-check"). */
+static int put_enum_or_struct(QDict *d, const char *key, const QapiType *t, QDict *v, Error **errp)
+{
+    const QapiType *names = t->members[1].type;
+    QDict *set = qstring_get(v) ? NULL : qdict_get(v, "template");
+    const char *text = qstring_get(v) ? qstring_get(v) : set ? qstring_get(set) : NULL;
+    g_autoptr(GString) list = g_string_new(NULL);
+    QDict *sub;
+    int ret;
+
+    if (text && qapi_enum_parse(names, text) < 0) {
+        for (int i = 0; i < names->n_values; i++) {
+            g_string_append_printf(list, "%s%s", i ? ", " : "", names->values[i]);
+        }
+        error_setg(errp, "Unsupported value '%s' for qcow2 option '%s'. Allowed are any of the following: %s", text, key,
+                   list->str);
+        return -EINVAL;
+    }
+    if (qstring_get(v)) {
+        qdict_put_str(d, key, text);
+        return 0;
+    }
+    sub = qdict_new();
+    ret = put_members(sub, t->members[0].type, v, errp);
+    qdict_put_obj(d, key, sub);
+    return ret;
+}
+
 /* Each element goes through a dictionary of its own, under @key, which is named in errors. */
 static int put_list(QDict *d, const char *key, const QapiType *t, QDict *v, Error **errp)
 {
@@ -131,6 +165,9 @@ static int put_typed(QDict *d, const char *key, const QapiType *t, QDict *v, Err
         }
         qdict_put_obj(d, key, sub);
         return 0;
+    }
+    if (is_enum_or_struct(t) && (text || qdict_type(v) == QTYPE_QDICT)) {
+        return put_enum_or_struct(d, key, t, v, errp);
     }
     if (text) {
         return put_scalar(d, key, t, text, errp);

@@ -11,6 +11,7 @@
  * were freed when freed_runs was full.
  */
 #include "drivers/format/qcow2/alloc.h"
+#include "drivers/format/qcow2/overlap.h"
 
 #define FREED_RUNS_MAX 65536
 
@@ -92,6 +93,8 @@ uint64_t qcow2_alloc_try(BlockDriverState *bs, uint64_t want, uint64_t *cluster,
     if (n && cluster_is_metadata(s, *cluster, n)) {
         qcow2_damaged(bs, "Preventing invalid allocation at offset %#" PRIx64,
                       *cluster << s->cluster_bits);
+        n = 0;
+    } else if (n && qcow2_overlap_data(bs, *cluster << s->cluster_bits, n << s->cluster_bits)) {
         n = 0;
     }
     s->win_next = *cluster + n;
@@ -183,6 +186,10 @@ static int coroutine_fn refill_co_from(BlockDriverState *bs, uint64_t from, uint
     *end = to;
     if (ret < 0 || !rb) {
         return ret;
+    }
+    if (qcow2_overlap_table(bs, rb->offset, "refcount block", OVERLAP_REFBLOCK)) {
+        qcow2_cache_put(&s->rb, rb);
+        return -EIO;
     }
     if (!block_has_free(s, rb, from - base, to - base, &first)) {
         qcow2_cache_put(&s->rb, rb);

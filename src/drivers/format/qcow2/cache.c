@@ -91,7 +91,7 @@ static Qcow2Table *cache_insert(BlockDriverState *bs, Qcow2Cache *c, uint64_t of
     t->offset = offset;
     t->data = qemu_blockalign(bs->file->bs, c->table_bytes);
     t->pins = 1;
-    t->cached = true;
+    t->cached = t->used = true;
     qemu_co_queue_init(&t->waiters);
     g_hash_table_insert(c->tables, &t->offset, t);
     TAILQ_INSERT_TAIL(&c->lru, t, lru);
@@ -105,6 +105,7 @@ Qcow2Table *qcow2_cache_peek(Qcow2Cache *c, uint64_t offset)
     if (!t || t->loading) {
         return NULL;
     }
+    t->used = true;
     if (TAILQ_NEXT(t, lru)) {
         TAILQ_REMOVE(&c->lru, t, lru);
         TAILQ_INSERT_TAIL(&c->lru, t, lru);
@@ -223,6 +224,22 @@ void qcow2_cache_drop(Qcow2Cache *c, uint64_t offset, uint64_t bytes)
 
         if (t) {
             table_remove(c, t);
+        }
+    }
+}
+
+void qcow2_cache_age(Qcow2Cache *c)
+{
+    Qcow2Table *t, *next;
+
+    if (!c->tables) {
+        return;
+    }
+    TAILQ_FOREACH_SAFE(t, &c->lru, lru, next) {
+        if (!t->used && !t->pins && !table_is_dirty(t)) {
+            table_remove(c, t);
+        } else {
+            t->used = false;
         }
     }
 }

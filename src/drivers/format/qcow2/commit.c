@@ -7,7 +7,7 @@
  * changing tables meanwhile; what a commit writes are copies.
  */
 #include "base/trace.h"
-#include "drivers/format/qcow2/qcow2.h"
+#include "drivers/format/qcow2/overlap.h"
 
 #define FREES_PER_COMMIT_MAX 4096
 
@@ -187,6 +187,7 @@ static void coroutine_fn free_co_last(BlockDriverState *bs, Qcow2Table *rb, uint
         qcow2_lock(s);
     }
     qcow2_cache_drop(&s->l2, place, bytes);
+    qcow2_overlap_clear(s, at, n);
     for (uint64_t i = base; i < base + n; i++) {
         qcow2_refcount_set(rb->data, s->refcount_order, i, 0);
     }

@@ -7,7 +7,7 @@
  * Runs on: the context of the caller; the wrapper lets no other request overlap what is
  * added or taken away.
  */
-#include "drivers/format/qcow2/qcow2.h"
+#include "drivers/format/qcow2/overlap.h"
 
 /* ---- L1 ---- */
 
@@ -69,7 +69,11 @@ static int coroutine_fn l1_co_move(BlockDriverState *bs, uint64_t place, uint32_
             /* Either table is complete now; but which one the header has is not known. */
             l1_swap(s, &table, &size, &place);
             s->corrupt = true;
-        } else if (size) {
+        } else {
+            qcow2_overlap_add(s, OVERLAP_ACTIVE_L1, s->l1_offset >> s->cluster_bits,
+                              DIV_ROUND_UP(s->l1_size * 8ULL, s->cluster_size));
+        }
+        if (ret >= 0 && size) {
             qcow2_free_clusters(s, place >> s->cluster_bits,
                                 DIV_ROUND_UP(size * 8ULL, s->cluster_size), false);
         }

@@ -7,7 +7,7 @@
  * somebody else.
  */
 #include "base/trace.h"
-#include "drivers/format/qcow2/qcow2.h"
+#include "drivers/format/qcow2/overlap.h"
 #include "qapi-events.h"
 
 /* ---- entries ---- */
@@ -72,6 +72,7 @@ void qcow2_found_cut_off(BlockDriverState *bs, uint64_t host)
 
 typedef struct DamageEvent {
     char *node_name, *what;
+    uint64_t offset, bytes;
     bool fatal;
 } DamageEvent;
 
@@ -80,7 +81,8 @@ static void damage_tell(void *opaque)
 {
     DamageEvent *e = opaque;
 
-    qapi_event_send_block_image_corrupted("", e->node_name, e->what, false, 0, false, 0, e->fatal);
+    qapi_event_send_block_image_corrupted("", e->node_name, e->what, e->bytes != 0, e->offset, e->bytes != 0,
+                                           e->bytes, e->fatal);
     g_free(e->node_name);
     g_free(e->what);
     g_free(e);
@@ -107,7 +109,7 @@ void coroutine_fn qcow2_co_note_damage(BlockDriverState *bs)
             mark ? "Marking image as corrupt" : "Image is corrupt", what, mark ? "" : "non-fatal ");
     DamageEvent *e = g_new(DamageEvent, 1);
 
-    *e = (DamageEvent) { g_strdup(bs->node_name), what, mark };
+    *e = (DamageEvent) { g_strdup(bs->node_name), what, s->damage_offset, s->damage_bytes, mark };
     if (qemu_in_main_thread()) {
         damage_tell(e);
     } else {
@@ -455,6 +457,10 @@ static int coroutine_fn l2_co_make(BlockDriverState *bs, uint64_t i)
         qcow2_free_clusters(s, cluster, 1, false);
     } else {
         s->l1_table[i] = (cluster << s->cluster_bits) | QCOW2_COPIED;
+        qcow2_overlap_add(s, OVERLAP_ACTIVE_L2, cluster, 1);
+        if (old && s->nb_snapshots) {
+            qcow2_overlap_add(s, OVERLAP_INACTIVE_L2, old >> s->cluster_bits, 1);
+        }
         if (s->l1_dirty_from >= s->l1_dirty_to) {
             s->l1_dirty_from = i;
             s->l1_dirty_to = i + 1;
@@ -491,6 +497,9 @@ int coroutine_fn qcow2_co_slice_for_write(BlockDriverState *bs, uint64_t offset,
         if (s->corrupt || !slice_place(bs, offset, &place)) {
             return -EIO;
         }
+    }
+    if (qcow2_overlap_table(bs, s->l1_table[i] & QCOW2_OFFSET_MASK, "active L2 table", OVERLAP_ACTIVE_L2)) {
+        return -EIO;
     }
     *index = qcow2_l2_index(s, offset) % s->slice_entries;
     return qcow2_co_cache_get(bs, &s->l2, place, slice, dropped);

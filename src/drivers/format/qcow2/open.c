@@ -5,6 +5,7 @@
  */
 #include "drivers/drivers.h"
 #include "drivers/format/qcow2/qcow2.h"
+#include "drivers/format/qcow2/overlap.h"
 #include "drivers/format/qcow2/snapshot.h"
 
 #define DEFAULT_L2_CACHE_MAX    (32 * MiB)
@@ -17,7 +18,9 @@
 typedef struct Qcow2Settings {
     uint64_t l2_cache_bytes, rb_cache_bytes;
     uint32_t slice_bytes;
-    bool discard_request, discard_snapshot, discard_other;
+    bool discard_request, discard_snapshot, discard_other, discard_no_unref;
+    unsigned overlap_check;
+    uint64_t clean_interval_s;
 } Qcow2Settings;
 
 static int check_size_option(bool has, int64_t value, const char *name, Error **errp)
@@ -97,6 +100,17 @@ static int settings_parse(Qcow2State *s, const BlockdevOptionsQcow2 *o, int flag
                    "level");
         return -EINVAL;
     }
+    if (o->has_cache_clean_interval && (o->cache_clean_interval < 0 || o->cache_clean_interval > UINT_MAX)) {
+        error_setg(errp, "Cache clean interval too big");
+        return -EINVAL;
+    }
+    if (o->has_discard_no_unref && o->discard_no_unref && s->version < 3) {
+        error_setg(errp, "discard-no-unref is only supported since qcow2 version 3");
+        return -EINVAL;
+    }
+    set->clean_interval_s = o->has_cache_clean_interval ? o->cache_clean_interval : 0;
+    set->discard_no_unref = o->has_discard_no_unref && o->discard_no_unref;
+    set->overlap_check = qcow2_overlap_parse(o);
     set->slice_bytes = slice;
     s->slice_bytes = s->slice_bytes ? s->slice_bytes : slice;
     set->discard_request = o->has_pass_discard_request ? o->pass_discard_request
@@ -118,6 +132,8 @@ static void settings_apply(Qcow2State *s, const Qcow2Settings *set)
     s->discard_request = set->discard_request;
     s->discard_snapshot = set->discard_snapshot;
     s->discard_other = set->discard_other;
+    s->discard_no_unref = set->discard_no_unref;
+    s->overlap_check = set->overlap_check;
     qcow2_cache_init(&s->l2, s->slice_bytes, set->l2_cache_bytes + set->l2_cache_bytes / 7 +
                                              8ULL * s->slice_bytes);
     qcow2_cache_init(&s->rb, s->cluster_size, set->rb_cache_bytes);
@@ -202,6 +218,8 @@ static void state_free(Qcow2State *s)
     qcow2_unpacked_forget(s, 0, UINT64_MAX);
     qcow2_cache_destroy(&s->l2);
     qcow2_cache_destroy(&s->rb);
+    qcow2_clean_stop(s);
+    qcow2_overlap_free(s);
     qcow2_free_header(s);
     g_clear_pointer(&s->snapshots, g_ptr_array_unref);
     g_free(s->damage);
@@ -217,6 +235,7 @@ void qcow2_forget_tables(Qcow2State *s)
 {
     qcow2_lock(s);
     qcow2_alloc_close_window(s);
+    qcow2_pack_close(s);
     qcow2_cache_forget(&s->l2);
     qcow2_cache_forget(&s->rb);
     qcow2_unlock(s);
@@ -239,6 +258,7 @@ int coroutine_fn qcow2_co_reload(BlockDriverState *bs)
     qcow2_pack_close(s);
     qcow2_unlock(s);
     ret = co_open_tables(bs, NULL);
+    qcow2_co_overlap_build(bs);
     qcow2_lock(s);
     s->corrupt = ret < 0 || (s->incompatible & QCOW2_INCOMPAT_CORRUPT);
     qcow2_unlock(s);
@@ -336,6 +356,10 @@ static int coroutine_fn qcow2_co_open(BlockDriverState *bs, const BlockdevOption
             return ret;
         }
     }
+    if (flags & BDRV_O_RDWR) {
+        qcow2_co_overlap_build(bs);
+    }
+    qcow2_clean_start(bs, set.clean_interval_s);
     bs->supported_zero_flags = bs->drv->supported_zero_flags;
     return 0;
 }
@@ -446,6 +470,8 @@ static void coroutine_fn qcow2_co_reopen_commit(BDRVReopenState *state)
     qcow2_alloc_close_window(s);
     qcow2_unlock(s);
     settings_apply(s, state->opaque);
+    qcow2_co_overlap_build(state->bs);
+    qcow2_clean_start(state->bs, ((Qcow2Settings *)state->opaque)->clean_interval_s);
     g_clear_pointer(&state->opaque, g_free);
 }
 

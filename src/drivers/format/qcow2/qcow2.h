@@ -16,6 +16,8 @@
  *   grow.c          length, preallocation
  *   bitmap*.c       dirty bitmaps stored in the image; see bitmap.h
  *   snapshot*.c     snapshots inside the image; see snapshot.h
+ *   overlap.c       no write lands on metadata; see overlap.h
+ *   clean.c         tables that nobody uses leave the memory
  *   check*.c repair.c  finding and mending errors; see check.h
  *   create.c info.c creating an image; what it says about itself
  *
@@ -142,6 +144,8 @@
 #define QCOW2_EXT_BITMAPS       0x23852875
 #define QCOW2_EXT_DATA_FILE     0x44415441
 
+#define QCOW2_OVERLAP_PAGE_BITS 12
+
 typedef enum Qcow2Kind {
     QCOW2_UNALLOCATED,      /* the backing file, or zeroes */
     QCOW2_ZERO_PLAIN,
@@ -156,6 +160,7 @@ typedef struct Qcow2Table {
     void *data;
     bool loading;                       /* being read; `data` is not valid yet */
     bool cached;                        /* in its cache: found by offset */
+    bool used;                          /* since the last round of clean.c */
     int error;                          /* loading failed */
     unsigned pins;                      /* not to be evicted */
     uint32_t dirty_from, dirty_to;      /* bytes to be written; empty when from >= to */
@@ -228,6 +233,10 @@ typedef struct Qcow2State {
 
     /* ---- options; changed on a drained node ---- */
     bool discard_request, discard_snapshot, discard_other;
+    bool discard_no_unref;              /* the guest's discards keep the clusters */
+    unsigned overlap_check;             /* OVERLAP_ bits */
+    QEMUTimer clean_timer;              /* of the main thread; see clean.c */
+    uint64_t clean_interval_s;          /* 0: off */
 
     pthread_mutex_t lock;               /* guards all below */
     uint64_t length_bytes;              /* of the guest's disk */
@@ -242,6 +251,9 @@ typedef struct Qcow2State {
     Qcow2Cache l2, rb;
     bool corrupt;                       /* no more writing */
     char *damage;                       /* what was found; not told yet */
+    uint64_t damage_offset, damage_bytes;       /* where; 0 bytes: not said */
+    uint16_t **overlap_pages;           /* what each cluster holds; see overlap.h */
+    uint64_t overlap_n_pages;
     bool cut_off;                       /* an entry behind the end of the file was found */
 
     LIST_HEAD(, Qcow2Alloc) allocs;
@@ -404,6 +416,13 @@ void qcow2_cache_dirty(Qcow2Cache *c, Qcow2Table *t, uint32_t from, uint32_t to)
 void qcow2_cache_clean(Qcow2Cache *c, Qcow2Table *t);
 /* The place was freed: forget its tables, dirty or not. */
 void qcow2_cache_drop(Qcow2Cache *c, uint64_t offset, uint64_t bytes);
+
+/* Forget tables that nobody has used since the last time. `lock` held. */
+void qcow2_cache_age(Qcow2Cache *c);
+
+/* ---- clean.c; main thread ---- */
+void qcow2_clean_start(BlockDriverState *bs, uint64_t interval_s);
+void qcow2_clean_stop(Qcow2State *s);
 
 /* ---- map.c ---- */
 /* Of the cluster as a whole: with subclusters NORMAL says only that there is one. */

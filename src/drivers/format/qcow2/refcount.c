@@ -11,6 +11,7 @@
  * held: nothing is written through the old table.
  */
 #include "drivers/format/qcow2/alloc.h"
+#include "drivers/format/qcow2/overlap.h"
 
 uint64_t qcow2_refcount_get(const void *block, unsigned order, uint64_t i)
 {
@@ -109,6 +110,7 @@ Qcow2Table *refcount_block_new(BlockDriverState *bs, uint64_t r, uint64_t cluste
     g_assert(!s->reftable[r]);
     qcow2_cache_dirty(&s->rb, rb, 0, s->cluster_size);
     reftable_set(s, r, cluster << s->cluster_bits);
+    qcow2_overlap_add(s, OVERLAP_REFBLOCK, cluster, 1);
     s->fresh_from = MAX(s->fresh_from, cluster + 1);
     return rb;
 }
@@ -309,6 +311,7 @@ int coroutine_fn reftable_co_grow(BlockDriverState *bs)
     } else {
         s->reftable_dirty_from = s->reftable_dirty_to = 0;
         s->reftable_offset = place << s->cluster_bits;
+        qcow2_overlap_add(s, OVERLAP_REFTABLE, place, clusters);
         qcow2_free_clusters(s, old_place >> s->cluster_bits,
                             DIV_ROUND_UP(old_size * 8, s->cluster_size), false);
     }

@@ -4,6 +4,7 @@
  *
  * Runs on: the main thread, the node drained (for load: and read-only); suspends.
  */
+#include "drivers/format/qcow2/overlap.h"
 #include "drivers/format/qcow2/snapshot.h"
 
 /* ---- steps that they share ---- */
@@ -248,6 +249,7 @@ static int coroutine_fn create_co_switch(BlockDriverState *bs, Create *c, Error 
     }
     g_ptr_array_add(s->snapshots, g_steal_pointer(&c->sn));
     qcow2_forget_tables(s);
+    qcow2_co_overlap_build(bs);
     place_free(s, old_place, old_bytes);
     return 0;
 }

@@ -16,7 +16,7 @@
  * Runs on: the request's thread. Suspends without any lock held, except where metadata has
  * to be read or made first.
  */
-#include "drivers/format/qcow2/qcow2.h"
+#include "drivers/format/qcow2/overlap.h"
 
 #define NO_CLUSTER 1
 
@@ -431,6 +431,10 @@ static int coroutine_fn piece_co_write(BlockDriverState *bs, Piece *p)
     PieceSort sort = PIECE_COPY;
     int ret = piece_measure(bs, p, &sort, UINT32_MAX);
 
+    if (!ret && (sort == PIECE_IN_PLACE || sort == PIECE_REUSE) &&
+        qcow2_overlap_data(bs, (p->head_entry & QCOW2_OFFSET_MASK) + within, p->bytes)) {
+        ret = -EIO;
+    }
     if (!ret && sort == PIECE_IN_PLACE) {
         p->epoch = qcow2_use_begin(s);
         qcow2_cache_put(&s->l2, p->slice);

@@ -11,6 +11,8 @@
  * whole. Version 2 has no ZERO. With subclusters, zeroes may also be put into parts of a cluster
  * that has none or one of its own.
  *
+ * Discard that keeps clusters (discard-no-unref): as zeroes; then the space is given back.
+ *
  * Into an external data file that is raw zeroes are written first. In one that is not, discards
  * punch holes before the entries change: what is lost then if power fails is what the guest
  * gave away, and no later write can be hit by it.
@@ -330,6 +332,32 @@ int coroutine_fn qcow2_co_pwrite_zeroes(BlockDriverState *bs, int64_t offset, in
     return ret;
 }
 
+/* Zero clusters in [from, to) that were kept: their space goes back to the file's storage. Meanwhile nobody begins
+ * to fill them; who has begun is done first. If it fails it is only space. */
+static void coroutine_fn punch_co_kept(BlockDriverState *bs, uint64_t from, uint64_t to)
+{
+    Qcow2State *s = bs->opaque;
+    Qcow2Alloc alloc = { .guest_from = from, .guest_to = to };
+    Qcow2Extent e;
+
+    qemu_co_queue_init(&alloc.waiters);
+    qcow2_lock(s);
+    qcow2_co_wait_allocs(s, from, to);
+    LIST_INSERT_HEAD(&s->allocs, &alloc, next);
+    qcow2_unlock(s);
+    for (uint64_t at = from; at < to && qcow2_co_map(bs, at, to - at, &e) >= 0; at += e.bytes) {
+        if (e.kind == QCOW2_NORMAL || e.kind == QCOW2_PACKED) {
+            qcow2_use_end(s, e.epoch);
+        } else if (e.kind == QCOW2_ZERO_ALLOC) {
+            bdrv_co_pwrite_zeroes(s->data_file, e.host, e.bytes, BDRV_REQ_MAY_UNMAP | BDRV_REQ_NO_FALLBACK);
+        }
+    }
+    qcow2_lock(s);
+    LIST_REMOVE(&alloc, next);
+    qemu_co_queue_restart_all(&alloc.waiters);
+    qcow2_unlock(s);
+}
+
 int coroutine_fn qcow2_co_pdiscard(BlockDriverState *bs, int64_t offset, int64_t bytes)
 {
     Qcow2State *s = bs->opaque;
@@ -354,6 +382,14 @@ int coroutine_fn qcow2_co_pdiscard(BlockDriverState *bs, int64_t offset, int64_t
         if (from < end) {
             bdrv_co_pwrite_zeroes(s->data_file, from, end - from, BDRV_REQ_MAY_UNMAP | BDRV_REQ_NO_FALLBACK);
         }
+    }
+    if (s->discard_no_unref) {
+        int ret = change_co_range(bs, from, to - from, rule_zero_keep, s->discard_request, !qcow2_has_backing(bs));
+
+        if (!ret && s->discard_request && !s->external) {
+            punch_co_kept(bs, from, to);
+        }
+        return ret;
     }
     return change_co_range(bs, from, to - from, rule_discard, s->discard_request, !qcow2_has_backing(bs));
 }
