@@ -59,6 +59,7 @@ struct BlockDriver {
      * the rest is the option "filename", or nothing if it is "//". */
     int (*parse_filename)(const char *filename, QDict *options, Error **errp);
     bool supports_backing;
+    bool flushes_children;              /* co_flush does all: the wrapper does not flush them again */
     bool has_variable_length;           /* length may change behind our back: ask each time */
     BdrvRequestFlags supported_write_flags, supported_zero_flags;
 
@@ -103,6 +104,9 @@ struct BlockDriver {
                                                const char *backing_fmt, Error **errp);
     /* Does @to_replace show the same data by construction? NULL: filters ask the child. */
     bool (*recurse_can_replace)(BlockDriverState *bs, BlockDriverState *to_replace);
+    /* x-blockdev-change, on a drained node; may suspend. @child_bs is not taken over. NULL: not supported. */
+    int (*add_child)(BlockDriverState *bs, BlockDriverState *child_bs, Error **errp);
+    int (*del_child)(BlockDriverState *bs, BdrvChild *child, Error **errp);
     /* The node's home context changes; drained, main thread. NULL: nothing to move. */
     void (*detach_aio_context)(BlockDriverState *bs);
     void (*attach_aio_context)(BlockDriverState *bs, AioContext *ctx);

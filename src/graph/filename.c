@@ -68,6 +68,39 @@ static bool backing_is_overridden(BlockDriverState *bs)
     return !in_header || g_strcmp0(bs->auto_backing_file, bs->backing->bs->filename);
 }
 
+/* "children" of "children.0": children of a node that come in a list. */
+static bool is_in_list(const BdrvChild *c, const char *list)
+{
+    size_t n = strlen(list);
+
+    return !strncmp(c->name, list, n) && c->name[n] == '.';
+}
+
+static bool is_list_of_children(BlockDriverState *bs, const char *name)
+{
+    BdrvChild *c;
+
+    LIST_FOREACH(c, &bs->children, next) {
+        if (is_in_list(c, name)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* In the order of their numbers: the youngest is the first of bs->children, so that each goes before the others. */
+static void add_listed_child(QDict *out, const BdrvChild *c)
+{
+    g_autofree char *list = g_strndup(c->name, strchr(c->name, '.') - c->name);
+    QDict *old = qdict_get_qlist(out, list), *all = qlist_new();
+
+    qlist_append(all, qdict_ref(c->bs->full_options));
+    for (size_t i = 0; old && i < qlist_size(old); i++) {
+        qlist_append(all, qdict_ref(qlist_get(old, i)));
+    }
+    qdict_put_obj(out, list, all);
+}
+
 typedef struct OwnOptions {
     BlockDriverState *bs;
     QDict *out;
@@ -78,7 +111,8 @@ static void add_own_option(const char *key, QDict *value, void *opaque)
 {
     OwnOptions *own = opaque;
 
-    if (!is_weak(key) && !child_by_name(own->bs, key) && strcmp(key, "backing") && strcmp(key, "file")) {
+    if (!is_weak(key) && !child_by_name(own->bs, key) && !is_list_of_children(own->bs, key) &&
+        strcmp(key, "backing") && strcmp(key, "file")) {
         qdict_put_obj(own->out, key, qdict_ref(value));
         own->any = true;
     }
@@ -93,7 +127,9 @@ static QDict *full_options(BlockDriverState *bs, bool *own_options)
     qdict_put_str(own.out, "driver", bs->drv->format_name);
     qdict_foreach(bs->options, add_own_option, &own);
     LIST_FOREACH(c, &bs->children, next) {
-        if (c->bs->full_options && (!(c->role & BDRV_CHILD_COW) || backing_is_overridden(bs))) {
+        if (c->bs->full_options && strchr(c->name, '.')) {
+            add_listed_child(own.out, c);
+        } else if (c->bs->full_options && (!(c->role & BDRV_CHILD_COW) || backing_is_overridden(bs))) {
             qdict_put_obj(own.out, c->name, qdict_ref(c->bs->full_options));
         }
     }

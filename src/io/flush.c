@@ -73,7 +73,7 @@ static int coroutine_fn flush_node(BlockDriverState *bs)
     if (!ret) {
         event_below(bs, BLKDEBUG_EVENT_FLUSH_TO_DISK);
     }
-    return ret ? ret : flush_children(bs);
+    return ret || bs->drv->flushes_children ? ret : flush_children(bs);
 }
 
 /* Take turns. A flush that began after ours was asked for, and succeeded, has done our work. */

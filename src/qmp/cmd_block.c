@@ -21,6 +21,59 @@ void qmp_blockdev_add(BlockdevOptions *arg, Error **errp)
     }
 }
 
+static BdrvChild *child_of(BlockDriverState *bs, const char *name)
+{
+    BdrvChild *c;
+
+    LIST_FOREACH(c, &bs->children, next) {
+        if (!strcmp(c->name, name)) {
+            return c;
+        }
+    }
+    return NULL;
+}
+
+static void change_child(BlockDriverState *bs, const char *child, const char *node, Error **errp)
+{
+    BdrvChild *c = child ? child_of(bs, child) : NULL;
+    BlockDriverState *add = node ? bdrv_find_node(node) : NULL;
+
+    if (child && !c) {
+        error_setg(errp, "Node '%s' does not have child '%s'", bdrv_get_node_name(bs), child);
+    } else if (node && !add) {
+        error_setg(errp, "Node '%s' not found", node);
+    } else if (node && !bs->drv->add_child) {
+        error_setg(errp, "The node %s does not support adding a child", bdrv_get_device_or_node_name(bs));
+    } else if (child && !bs->drv->del_child) {
+        error_setg(errp, "The node %s does not support removing a child", bdrv_get_device_or_node_name(bs));
+    } else {
+        bdrv_drained_begin(bs);
+        if (node) {
+            bs->drv->add_child(bs, add, errp);
+        } else {
+            bs->drv->del_child(bs, c, errp);
+        }
+        bdrv_drained_end(bs);
+        bdrv_refresh_filename(bs);
+    }
+}
+
+void qmp_x_blockdev_change(const char *parent, const char *child, const char *node, Error **errp)
+{
+    BlockDriverState *bs = bdrv_lookup_bs(parent, parent, errp);
+
+    if (!bs) {
+        return;
+    }
+    if (!child == !node) {
+        error_setg(errp, child ? "The parameters child and node are in conflict" : "Either child or node must be specified");
+        return;
+    }
+    bdrv_ref(bs);
+    change_child(bs, child, node, errp);
+    bdrv_unref(bs);
+}
+
 /* The job that works on @bs, or NULL; as a target only if asked. */
 static BlockJob *job_on_node(BlockDriverState *bs, bool targets)
 {
