@@ -16,6 +16,7 @@
 #include "base/prng.h"
 #include <fcntl.h>
 #include <ftw.h>
+#include <pthread.h>
 #include <sys/resource.h>
 
 #if defined(__has_feature)
@@ -238,6 +239,13 @@ static void limits_set(void)
     struct rlimit r = { MEMORY_MAX, MEMORY_MAX };
 
 #ifndef HAS_CHECKER
+    pthread_attr_t attr;
+
+    /* Room for stacks counts too, used or not: how many workers there are is chance. */
+    pthread_attr_init(&attr);
+    pthread_attr_setstacksize(&attr, MiB);
+    pthread_setattr_default_np(&attr);
+    pthread_attr_destroy(&attr);
     setrlimit(RLIMIT_DATA, &r);     /* checkers need more for themselves */
 #endif
     r.rlim_cur = r.rlim_max = 0;
@@ -247,6 +255,7 @@ static void limits_set(void)
     signal(SIGSEGV, input_keep);
     signal(SIGBUS, input_keep);
     signal(SIGFPE, input_keep);
+    signal(SIGTRAP, input_keep);        /* what GLib ends with */
 }
 
 int main(int argc, char **argv)

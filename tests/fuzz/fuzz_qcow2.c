@@ -5,12 +5,13 @@
  *           data, its contents, a check. The file must be the same afterwards.
  *   repair  twice: the second finds nothing that the first has left, if that said it is well.
  *   use     written, compressed too, zeroed, discarded, made longer and shorter, in turns with reading;
- *           above a backing file and without; its bitmaps changed; emptied.
+ *           above a backing file and without; its bitmaps and snapshots changed; emptied.
  *
  * Names in the image are not followed: its data file and its backing file are the fuzzer's own. Time
  * is bounded by touching at most TOUCH bytes of the disk and EXTENTS pieces of its map. */
 #include "tests/fuzz/fuzz.h"
 #include "block/dirty-bitmap.h"
+#include "block/snapshot.h"
 #include "ops/ops.h"
 #include "qapi-commands.h"
 #include <fcntl.h>
@@ -221,6 +222,50 @@ static void coroutine_fn bitmaps_co_change(BlockDriverState *bs)
     error_free(err);
 }
 
+/* One more, back to it and to another, and all but it away again. */
+static void coroutine_fn snapshots_co_change(BlockDriverState *bs)
+{
+    g_autofree QEMUSnapshotInfo *list = NULL;
+    QEMUSnapshotInfo made = { .name = "fuzz", .date_sec = 1 };
+    Error *err = NULL;
+    int n = bdrv_snapshot_list(bs, &list);
+
+    if (n > 0 && bdrv_snapshot_goto(bs, list[0].id_str, &err) < 0) {
+        error_free(err);
+        err = NULL;
+    }
+    if (bdrv_snapshot_create(bs, &made, &err) < 0 || bdrv_snapshot_goto(bs, made.id_str, &err) < 0) {
+        error_free(err);
+        err = NULL;
+    }
+    for (int i = 0; i < n && i < 4; i++) {
+        if (bdrv_snapshot_delete(bs, list[i].id_str, list[i].name, &err) < 0) {
+            error_free(err);
+            err = NULL;
+        }
+    }
+}
+
+/* Show each of the first few. */
+static void coroutine_fn snapshots_co_look(const Input *in, uint8_t *buf)
+{
+    for (int i = 0, n = 1; i < n && i < 4; i++) {
+        g_autofree QEMUSnapshotInfo *list = NULL;
+        BlockBackend *blk = image_co_open(in, false, false, 0);
+        Error *err = NULL;
+
+        if (!blk) {
+            return;
+        }
+        n = bdrv_snapshot_list(blk_bs(blk), &list);
+        if (i < n && !bdrv_snapshot_load_tmp_by_id_or_name(blk_bs(blk), list[i].id_str, &err)) {
+            contents_co_read(blk, buf);
+        }
+        error_free(err);
+        blk_unref(blk);
+    }
+}
+
 static void coroutine_fn use_co(const Input *in, uint8_t *buf, bool backing)
 {
     BlockBackend *blk = image_co_open(in, false, backing, BDRV_O_RDWR | BDRV_O_UNMAP | BDRV_O_RESIZE);
@@ -239,6 +284,8 @@ static void coroutine_fn use_co(const Input *in, uint8_t *buf, bool backing)
     } else if (length) {
         blk_co_pwrite(blk, 0, MIN(length, 512), buf, 0);
     }
+    snapshots_co_change(blk_bs(blk));
+    blk_co_pwrite(blk, 0, MIN(length, 512), buf, 0);
     blk_co_truncate(blk, length + 300 * KiB, true, PREALLOC_MODE_OFF, 0, NULL);
     blk_co_pwrite(blk, length, 4096, buf, 0);
     blk_co_truncate(blk, length, true, PREALLOC_MODE_OFF, 0, NULL);
@@ -258,6 +305,7 @@ static int coroutine_fn image_op(void *opaque, Error **errp)
     g_autofree uint8_t *buf = g_malloc0(PIECE);
 
     look_co(in, buf);
+    snapshots_co_look(in, buf);
     repair_co(in);
     file_write(NAME, in->data, in->size);
     use_co(in, buf, true);
