@@ -56,6 +56,7 @@ struct NbdConnection {
     bool sending, flush_scheduled;
     STAILQ_HEAD(, NbdRequest) free_small, free_large;
     unsigned n_free_small, n_free_large;
+    size_t kept_bytes;                  /* of the buffers of those */
     LIST_ENTRY(NbdConnection) link;
 };
 

@@ -6,6 +6,12 @@
  *   on into the request's own buffer, from which it is written without another copy.
  * Running: each request is a coroutine; what the page cache answers ends within its first
  *   entry. No fixed number of requests, but a bound on the bytes they hold.
+ * Memory: all connections share IN_FLIGHT_BYTES_ALL, none takes more than an equal part of it, and
+ *   IN_FLIGHT_BYTES_OWN each has though others hold all the rest. What is large goes in pieces: a write's are written while the next ones come in, a read's are
+ *   sent as they are read, each a chunk of its own. Where the protocol wants a read's data in one go (no
+ *   structured replies, or the flag DF) there are WHOLE_BYTES_ALL for all of them together; who
+ *   finds nothing left is sent the pieces one by one, and nothing else meanwhile (an error in the
+ *   middle can then be told only by hanging up), or, with DF, is asked to ask for less.
  * Sending: finished requests queue up; the queue is sent by one sendmsg when the input is used
  *   up, or at the end of the loop's turn. Data goes out from the buffer it was read into.
  */
@@ -17,18 +23,28 @@
 #define SMALL_BYTES     (64 * KiB)
 #define LARGE_BYTES     (1 * MiB)
 #define FREE_SMALL_MAX  64
-#define FREE_LARGE_MAX  4
+#define FREE_LARGE_MAX  32
 /* Of one connection; less where many share what all may have. And always at least one request. */
 #define IN_FLIGHT_BYTES_MAX (16 * MiB)
-#define IN_FLIGHT_BYTES_MIN (1 * MiB)
+#define IN_FLIGHT_BYTES_MIN (64 * KiB)
 #define IN_FLIGHT_BYTES_ALL (128 * MiB)
+#define IN_FLIGHT_BYTES_OWN (256 * KiB)
+#define WHOLE_BYTES_ALL (64 * MiB)
 #define IN_FLIGHT_MAX   1024
 #define REQUEST_COST    512             /* what a request without data counts for */
 #define SEND_IOV_MAX    128
 
+/* A read or a write in pieces. It ends with its last piece. */
+typedef struct NbdPieces {
+    unsigned left;                      /* that have not ended */
+    int err;                            /* of the first that failed, > 0; 0: none */
+} NbdPieces;
+
 struct NbdRequest {
     NbdConnection *c;
-    NbdRequestHeader h;                 /* host byte order */
+    NbdRequestHeader h;                 /* host byte order; a piece's offset and length are its own */
+    NbdPieces *pieces;                  /* it is one of these; NULL: it is a whole request */
+    size_t whole_bytes;                 /* what it took of WHOLE_BYTES_ALL */
     uint8_t *buf;                       /* data, page aligned */
     size_t buf_bytes;
     size_t cost;
@@ -174,6 +190,54 @@ int coroutine_fn nbd_co_write(NbdConnection *c, const void *buf, size_t len)
 
 /* ---- requests and their memory ---- */
 
+/* What a connection may hold now. */
+static size_t in_flight_bytes_max(void)
+{
+    size_t share = IN_FLIGHT_BYTES_ALL / MAX(nbd_server_connections(), 1);
+
+    return MIN(MAX(share, IN_FLIGHT_BYTES_MIN), IN_FLIGHT_BYTES_MAX);
+}
+
+/* Of requests that are larger than this each piece is one. */
+static size_t piece_bytes_max(void)
+{
+    size_t bytes = LARGE_BYTES;
+
+    while (bytes > in_flight_bytes_max() / 4 && bytes > IN_FLIGHT_BYTES_MIN) {
+        bytes /= 2;
+    }
+    return bytes;
+}
+
+/* Sizes of few kinds, so that what is kept fits the next one. */
+static size_t buffer_bytes(size_t bytes)
+{
+    size_t kind = bytes ? 4096 : 0;
+
+    while (kind < bytes && kind < LARGE_BYTES) {
+        kind *= 2;
+    }
+    return MAX(kind, bytes);
+}
+
+/* Of all connections: what requests cost, and buffers that are kept. Atomic. */
+static size_t held_bytes;
+
+static void held_add(size_t bytes)
+{
+    __atomic_fetch_add(&held_bytes, bytes, __ATOMIC_RELAXED);
+}
+
+static void held_sub(size_t bytes)
+{
+    __atomic_fetch_sub(&held_bytes, bytes, __ATOMIC_RELAXED);
+}
+
+static size_t held_now(void)
+{
+    return __atomic_load_n(&held_bytes, __ATOMIC_RELAXED);
+}
+
 static NbdRequest *request_get(NbdConnection *c, size_t bytes)
 {
     NbdRequest *r = NULL;
@@ -190,22 +254,47 @@ static NbdRequest *request_get(NbdConnection *c, size_t bytes)
     if (!r) {
         r = g_new0(NbdRequest, 1);
         r->c = c;
+    } else {
+        c->kept_bytes -= r->buf_bytes;
+        held_sub(r->buf_bytes);
     }
-    if (r->buf_bytes < bytes) {
+    if (r->buf_bytes < bytes || r->buf_bytes > 4 * buffer_bytes(bytes)) {
         qemu_vfree(r->buf);
-        /* Sizes of few kinds, so that what is kept fits the next one. */
-        r->buf_bytes = bytes <= 4096 ? 4096 : bytes <= SMALL_BYTES ? SMALL_BYTES : MAX(bytes, LARGE_BYTES);
-        r->buf = qemu_try_blockalign(NULL, r->buf_bytes);
+        r->buf_bytes = buffer_bytes(bytes);
+        r->buf = bytes ? qemu_try_blockalign(NULL, r->buf_bytes) : NULL;
         if (!r->buf) {
             r->buf_bytes = 0;
         }
     }
     r->data = NULL;
     r->data_bytes = 0;
-    r->cost = bytes + REQUEST_COST;
+    r->pieces = NULL;
+    r->whole_bytes = 0;
+    r->cost = buffer_bytes(bytes) + REQUEST_COST;
     c->in_flight++;
     c->in_flight_bytes += r->cost;
+    held_add(r->cost);
     return r;
+}
+
+/* ---- reads that must go in one go, of all connections ---- */
+
+static size_t whole_bytes;      /* atomic */
+
+static bool whole_get(size_t bytes)
+{
+    if (__atomic_add_fetch(&whole_bytes, bytes, __ATOMIC_RELAXED) <= WHOLE_BYTES_ALL) {
+        return true;
+    }
+    __atomic_fetch_sub(&whole_bytes, bytes, __ATOMIC_RELAXED);
+    return false;
+}
+
+static void whole_put(size_t bytes)
+{
+    if (bytes) {
+        __atomic_fetch_sub(&whole_bytes, bytes, __ATOMIC_RELAXED);
+    }
 }
 
 static void request_free(NbdRequest *r)
@@ -229,12 +318,21 @@ static void request_put(NbdRequest *r)
 
     c->in_flight--;
     c->in_flight_bytes -= r->cost;
-    if (r->buf_bytes <= SMALL_BYTES && c->n_free_small < FREE_SMALL_MAX) {
+    held_sub(r->cost);
+
+    bool keep = c->kept_bytes + r->buf_bytes <= in_flight_bytes_max() / 2 &&
+                held_now() + r->buf_bytes <= IN_FLIGHT_BYTES_ALL / 2;
+    whole_put(r->whole_bytes);
+    if (keep && r->buf_bytes <= SMALL_BYTES && c->n_free_small < FREE_SMALL_MAX) {
         STAILQ_INSERT_HEAD(&c->free_small, r, next);
         c->n_free_small++;
-    } else if (r->buf_bytes == LARGE_BYTES && c->n_free_large < FREE_LARGE_MAX) {
+        c->kept_bytes += r->buf_bytes;
+        held_add(r->buf_bytes);
+    } else if (keep && r->buf_bytes > SMALL_BYTES && r->buf_bytes <= LARGE_BYTES && c->n_free_large < FREE_LARGE_MAX) {
         STAILQ_INSERT_HEAD(&c->free_large, r, next);
         c->n_free_large++;
+        c->kept_bytes += r->buf_bytes;
+        held_add(r->buf_bytes);
     } else {
         request_free(r);
     }
@@ -379,11 +477,13 @@ static uint32_t nbd_errno(int err)
     }
 }
 
+/* More chunks follow for a request in pieces that has pieces left: they are sent in the order in which they end. */
 static void reply_chunk(NbdRequest *r, unsigned type, const void *extra, size_t extra_bytes,
                         const uint8_t *data, size_t data_bytes)
 {
+    bool done = !r->pieces || !r->pieces->left;
     NbdChunk chunk = {
-        .magic = htobe32(NBD_CHUNK_MAGIC), .flags = htobe16(NBD_CHUNK_FLAG_DONE), .type = htobe16(type),
+        .magic = htobe32(NBD_CHUNK_MAGIC), .flags = htobe16(done ? NBD_CHUNK_FLAG_DONE : 0), .type = htobe16(type),
         .cookie = r->h.cookie, .length = htobe32(extra_bytes + data_bytes),
     };
 
@@ -456,6 +556,60 @@ static void coroutine_fn cmd_read(NbdRequest *r)
     }
 }
 
+/* ---- requests in pieces ---- */
+
+/* One piece has ended; *@last: it was the last one. The first error counts: returns whether this is it. */
+static bool piece_end(NbdPieces *p, int ret, bool *last)
+{
+    bool first_error = ret < 0 && !p->err;
+
+    if (first_error) {
+        p->err = -ret;
+    }
+    *last = --p->left == 0;
+    return first_error;
+}
+
+static void coroutine_fn piece_read(NbdRequest *r)
+{
+    NbdPieces *p = r->pieces;
+    int ret = r->buf ? blk_co_pread(r->c->exp->common.blk, r->h.offset, r->h.length, r->buf, 0) : -ENOMEM;
+    bool last, first_error = piece_end(p, ret, &last);
+
+    if (first_error) {
+        reply_error(r, -ret, "reading from file failed");
+    } else if (ret == 0) {
+        uint64_t be = htobe64(r->h.offset);
+
+        reply_chunk(r, NBD_CHUNK_OFFSET_DATA, &be, sizeof(be), r->buf, r->h.length);
+    } else if (last) {
+        reply_chunk(r, NBD_CHUNK_NONE, NULL, 0, NULL, 0);
+    } else {
+        request_put(r);         /* the client has been told of the first error */
+    }
+    if (last) {
+        g_free(p);
+    }
+}
+
+static void coroutine_fn piece_write(NbdRequest *r, BdrvRequestFlags flags)
+{
+    BlockBackend *blk = r->c->exp->common.blk;
+    NbdPieces *p = r->pieces;
+    bool last;
+    int ret = p->err ? 0 : r->buf ? blk_co_pwrite(blk, r->h.offset, r->h.length, r->buf, 0) : -ENOMEM;
+
+    piece_end(p, ret, &last);
+    if (!last) {
+        request_put(r);
+        return;
+    }
+    ret = p->err ? -p->err : flags & BDRV_REQ_FUA ? blk_co_flush(blk) : 0;
+    r->pieces = NULL;
+    g_free(p);
+    reply_done(r, ret, "writing to file failed");
+}
+
 static void coroutine_fn cmd_block_status(NbdRequest *r)
 {
     NbdExport *exp = r->c->exp;
@@ -482,12 +636,20 @@ static void coroutine_fn request_co(void *opaque)
 
     switch (r->h.type) {
     case NBD_CMD_READ:
-        cmd_read(r);
+        if (r->pieces) {
+            piece_read(r);
+        } else {
+            cmd_read(r);
+        }
         return;
     case NBD_CMD_BLOCK_STATUS:
         cmd_block_status(r);
         return;
     case NBD_CMD_WRITE:
+        if (r->pieces) {
+            piece_write(r, flags);
+            return;
+        }
         ret = blk_co_pwrite(blk, r->h.offset, r->h.length, r->buf, flags);
         reply_done(r, ret, "writing to file failed");
         return;
@@ -561,20 +723,102 @@ static int request_check(NbdConnection *c, const NbdRequestHeader *h, const char
     return 0;
 }
 
-static size_t in_flight_bytes_max(void)
+static bool has_room(const NbdConnection *c, size_t bytes)
 {
-    size_t share = IN_FLIGHT_BYTES_ALL / MAX(nbd_server_connections(), 1);
+    size_t own = c->in_flight_bytes + bytes;
 
-    return MIN(MAX(share, IN_FLIGHT_BYTES_MIN), IN_FLIGHT_BYTES_MAX);
+    return !c->in_flight || (c->in_flight < IN_FLIGHT_MAX && own <= in_flight_bytes_max() &&
+                             (own <= IN_FLIGHT_BYTES_OWN || held_now() + bytes <= IN_FLIGHT_BYTES_ALL));
 }
 
+/* Until the next request may have @bytes. Whoever waits has requests, whose ends wake it. */
 static void coroutine_fn wait_for_room(NbdConnection *c, size_t bytes)
 {
-    while (c->in_flight && (c->in_flight_bytes + bytes > in_flight_bytes_max() || c->in_flight >= IN_FLIGHT_MAX)) {
+    bytes = buffer_bytes(bytes) + REQUEST_COST;
+    while (!has_room(c, bytes)) {
         out_flush(c);
         c->reader_waits = true;
         qemu_coroutine_yield();
     }
+}
+
+/* Start a request in pieces, each within one of @piece aligned bytes; of a write, read the data. 0 or -errno. */
+static int coroutine_fn begin_pieces(NbdConnection *c, const NbdRequestHeader *h, uint64_t piece)
+{
+    uint64_t at = h->offset, end = at + h->length;
+    NbdPieces *p = g_new0(NbdPieces, 1);
+    int ret = 0;
+
+    p->left = (end - 1) / piece - at / piece + 1;
+    while (at < end) {
+        uint64_t n = MIN(end, (at / piece + 1) * piece) - at;
+
+        wait_for_room(c, n);
+        if (c->dead) {
+            ret = -ECONNRESET;
+            break;
+        }
+        NbdRequest *r = request_get(c, n);
+
+        r->h = *h;
+        r->h.offset = at;
+        r->h.length = n;
+        r->pieces = p;
+        if (h->type == NBD_CMD_WRITE) {
+            ret = r->buf ? nbd_co_read(c, r->buf, n) : nbd_co_skip(c, n);
+        }
+        if (ret < 0) {
+            request_put(r);
+            break;
+        }
+        at += n;
+        qemu_coroutine_enter(qemu_coroutine_create(request_co, r));
+    }
+    if (at < end) {
+        /* Should the client still listen: this has not been done. */
+        p->err = EIO;
+        p->left -= (end - 1) / piece - at / piece + 1;
+        if (!p->left) {
+            g_free(p);
+        }
+    }
+    return ret;
+}
+
+/* A read whose data must go out in one go, of which just one piece at a time is held. An error behind the first
+ * piece can not be told any more: it ends the connection. 0 or -errno. */
+static int coroutine_fn read_serially(NbdConnection *c, const NbdRequestHeader *h, size_t piece)
+{
+    NbdSimpleReply s = { .magic = htobe32(NBD_SIMPLE_MAGIC), .cookie = h->cookie };
+    uint64_t at = h->offset, end = at + h->length;
+    int ret = 0;
+
+    while ((c->in_flight || c->sending) && !c->dead) {
+        out_flush(c);
+        c->reader_waits = true;
+        qemu_coroutine_yield();
+    }
+    NbdRequest *r = request_get(c, piece);
+
+    r->h = *h;
+    while (at < end && ret == 0) {
+        size_t n = MIN(end, (at / piece + 1) * piece) - at;
+
+        ret = r->buf ? blk_co_pread(c->exp->common.blk, at, n, r->buf, 0) : -ENOMEM;
+        if (ret < 0 && at == h->offset) {
+            reply_error(r, -ret, "reading from file failed");
+            return 0;
+        }
+        if (ret == 0 && at == h->offset) {
+            ret = nbd_co_write(c, &s, sizeof(s));
+        }
+        if (ret == 0) {
+            ret = nbd_co_write(c, r->buf, n);
+        }
+        at += n;
+    }
+    request_put(r);
+    return ret;
 }
 
 /* Read one request and start it. 0, 1 the client says good-bye, -errno. */
@@ -604,10 +848,28 @@ static int coroutine_fn next_request(NbdConnection *c)
     size_t bytes = err ? 0 : h.type == NBD_CMD_READ || h.type == NBD_CMD_WRITE ? h.length
                            : h.type == NBD_CMD_BLOCK_STATUS ? nbd_status_bytes_max(c->choice.n) : 0;
 
+    size_t piece = piece_bytes_max(), whole = 0;
+    bool in_one_go = h.type == NBD_CMD_READ && (!c->structured || (h.flags & NBD_CMD_FLAG_DF));
+
+    if (bytes > piece && h.type != NBD_CMD_BLOCK_STATUS && !in_one_go) {
+        return begin_pieces(c, &h, piece);
+    }
     wait_for_room(c, bytes);
+    if (bytes > piece && in_one_go) {
+        whole = whole_get(bytes) ? bytes : 0;
+        if (!whole && !(h.flags & NBD_CMD_FLAG_DF)) {
+            return read_serially(c, &h, piece);
+        }
+        if (!whole) {
+            err = EOVERFLOW;
+            why = "too much to be sent unfragmented now";
+            bytes = 0;
+        }
+    }
     NbdRequest *r = request_get(c, bytes);
 
     r->h = h;
+    r->whole_bytes = whole;
     if (!err && bytes && !r->buf) {
         err = ENOMEM;
         why = "No memory";
@@ -647,10 +909,12 @@ void coroutine_fn nbd_co_transmit(NbdConnection *c)
     }
     while ((r = STAILQ_FIRST(&c->free_small))) {
         STAILQ_REMOVE_HEAD(&c->free_small, next);
+        held_sub(r->buf_bytes);
         request_free(r);
     }
     while ((r = STAILQ_FIRST(&c->free_large))) {
         STAILQ_REMOVE_HEAD(&c->free_large, next);
+        held_sub(r->buf_bytes);
         request_free(r);
     }
 }
