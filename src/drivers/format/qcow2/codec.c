@@ -18,6 +18,8 @@
 #define DEFLATE_LEVEL_SMALL 6
 #define DEFLATE_SMALL (16 * KiB)
 #define ZSTD_LEVEL    3
+/* Of frames that cannot be unpacked at one go; four times the largest cluster. */
+#define ZSTD_WINDOW_BITS_MAX 23
 
 typedef struct Coders {
     struct libdeflate_compressor *deflate, *deflate_small;
@@ -87,28 +89,44 @@ static int unpack_deflate(const Qcow2Codec *u)
     return unpack_zlib(u);
 }
 
-static int unpack_zstd(const Qcow2Codec *u)
+/* Piece by piece, through a window of its own: for what is not simply one whole frame. */
+static int unpack_zstd_pieces(ZSTD_DCtx *d, const Qcow2Codec *u)
 {
-    Coders *c = coders();
     ZSTD_inBuffer in = { u->in, u->in_bytes, 0 };
     ZSTD_outBuffer out = { u->out, u->out_bytes, 0 };
     size_t ret = 1;
 
-    c->zstd_unpack = c->zstd_unpack ? c->zstd_unpack : ZSTD_createDCtx();
-    if (!c->zstd_unpack) {
-        return -EIO;
-    }
-    ZSTD_DCtx_reset(c->zstd_unpack, ZSTD_reset_session_only);
+    ZSTD_DCtx_reset(d, ZSTD_reset_session_only);
+    ZSTD_DCtx_setParameter(d, ZSTD_d_windowLogMax, ZSTD_WINDOW_BITS_MAX);
     /* Beyond the frame there is padding, so the frame is fed until the cluster is full. */
     while (out.pos < out.size && !ZSTD_isError(ret)) {
         size_t in_before = in.pos, out_before = out.pos;
 
-        ret = ZSTD_decompressStream(c->zstd_unpack, &out, &in);
+        ret = ZSTD_decompressStream(d, &out, &in);
         if (in.pos == in_before && out.pos == out_before) {
             break;
         }
     }
     return !ZSTD_isError(ret) && out.pos == out.size ? 0 : -EIO;
+}
+
+/* At one go the cluster is all the memory that it takes, whatever window the frame names. */
+static int unpack_zstd(const Qcow2Codec *u)
+{
+    Coders *c = coders();
+    size_t frame = ZSTD_findFrameCompressedSize(u->in, u->in_bytes), got;
+
+    c->zstd_unpack = c->zstd_unpack ? c->zstd_unpack : ZSTD_createDCtx();
+    if (!c->zstd_unpack) {
+        return -EIO;
+    }
+    if (!ZSTD_isError(frame)) {
+        got = ZSTD_decompressDCtx(c->zstd_unpack, u->out, u->out_bytes, u->in, frame);
+        if (got == u->out_bytes) {
+            return 0;
+        }
+    }
+    return unpack_zstd_pieces(c->zstd_unpack, u);
 }
 
 int qcow2_codec_unpack(void *opaque)
