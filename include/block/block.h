@@ -75,6 +75,9 @@ LIVEBLK_PUBLIC BlockDriverState *bdrv_filter_bs(BlockDriverState *bs);    /* FIL
 LIVEBLK_PUBLIC BlockDriverState *bdrv_cow_bs(BlockDriverState *bs);       /* backing, of a non-filter */
 LIVEBLK_PUBLIC BlockDriverState *bdrv_filter_or_cow_bs(BlockDriverState *bs);
 LIVEBLK_PUBLIC BlockDriverState *bdrv_primary_bs(BlockDriverState *bs);
+/* Where a guest of @bs is: the topmost filter that jobs have put on it, or @bs. Who comes while a job runs and is to
+ * write has to come there: the job knows only of what passes its filter. */
+LIVEBLK_PUBLIC BlockDriverState *bdrv_guest_node(BlockDriverState *bs);
 LIVEBLK_PUBLIC BlockDriverState *bdrv_skip_filters(BlockDriverState *bs);
 LIVEBLK_PUBLIC BlockDriverState *bdrv_backing_chain_next(BlockDriverState *bs);   /* below filters */
 LIVEBLK_PUBLIC bool bdrv_chain_contains(BlockDriverState *top, BlockDriverState *base);

@@ -88,6 +88,7 @@ BlockExport *blk_exp_add(BlockExportOptions *opts, Error **errp)
         error_setg(errp, "Cannot export read-only node as writable");
         return NULL;
     }
+    bs = bdrv_guest_node(bs);
     BlockBackend *blk = blk_new(bdrv_get_aio_context(bs), perm, BLK_PERM_ALL & ~(uint64_t)BLK_PERM_RESIZE);
 
     if (blk_insert_bs(blk, bs, errp) < 0) {

@@ -79,6 +79,31 @@ bool bdrv_chain_contains(BlockDriverState *top, BlockDriverState *base)
     return top != NULL;
 }
 
+static BlockDriverState *job_filter_on(BlockDriverState *bs)
+{
+    BdrvChild *c;
+
+    LIST_FOREACH(c, &bs->parents, next_parent) {
+        BlockDriverState *parent = bdrv_child_parent_bs(c);
+
+        if (parent && (c->role & BDRV_CHILD_FILTERED) && parent->drv &&
+            parent->drv->schema_driver == BLOCKDEV_DRIVER__MAX) {
+            return parent;
+        }
+    }
+    return NULL;
+}
+
+BlockDriverState *bdrv_guest_node(BlockDriverState *bs)
+{
+    BlockDriverState *filter;
+
+    while ((filter = job_filter_on(bs))) {
+        bs = filter;
+    }
+    return bs;
+}
+
 bool bdrv_recurse_can_replace(BlockDriverState *bs, BlockDriverState *to_replace)
 {
     if (!bs || !bs->drv) {

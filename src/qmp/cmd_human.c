@@ -97,29 +97,11 @@ static void coroutine_fn session_leave(HumanSession *s)
     session_drop_if_idle(s);
 }
 
-/* The filter that a job has put on @bs, or @bs: what is written by hand is written as a guest would that was
- * there before the job, and no job may miss it. */
-static BlockDriverState *as_a_guest(BlockDriverState *bs)
-{
-    BdrvChild *c;
-
-again:
-    LIST_FOREACH(c, &bs->parents, next_parent) {
-        BlockDriverState *parent = bdrv_child_parent_bs(c);
-
-        if (parent && (c->role & BDRV_CHILD_FILTERED) && parent->drv->schema_driver == BLOCKDEV_DRIVER__MAX) {
-            bs = parent;
-            goto again;
-        }
-    }
-    return bs;
-}
-
 static int coroutine_fn session_open(HumanSession *s, BlockDriverState *bs, Error **errp)
 {
     IoShellConfig config = { .print = session_print, .opaque = s, .in_daemon = true };
 
-    bs = as_a_guest(bs);
+    bs = bdrv_guest_node(bs);       /* no job may miss what is written by hand */
     if (s->shell && blk_bs(ioshell_backend(s->shell)) == bs) {
         return 0;
     }
