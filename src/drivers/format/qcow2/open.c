@@ -511,7 +511,7 @@ static void qcow2_refresh_filename(BlockDriverState *bs)
                  (bs->options && qdict_haskey(bs->options, "data-file"));
 
     g_free(bs->exact_filename);
-    bs->exact_filename = g_strdup(bs->file->bs->drv->kind == BLOCK_DRIVER_PROTOCOL && !other &&
+    bs->exact_filename = g_strdup(bs->file->bs->drv->protocol_name && !other &&
                                   bs->file->bs->exact_filename ? bs->file->bs->exact_filename : "");
 }
 
