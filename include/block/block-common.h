@@ -80,6 +80,16 @@ typedef enum BdrvCheckMode {
     BDRV_FIX_ERRORS = 1 << 1,
 } BdrvCheckMode;
 
+/* What is to change in an image; see bdrv_co_amend(). */
+typedef struct BdrvAmendOptions {
+    unsigned version;                   /* of the format; 0: as it is */
+    bool has_lazy_refcounts, lazy_refcounts, has_data_file_raw, data_file_raw;
+    int64_t refcount_bits, size;        /* size in bytes; -1: as it is */
+    char *backing_file, *backing_fmt, *data_file;       /* NULL: as it is */
+    QDict *encrypt;                     /* what is to change of the encryption; NULL: nothing */
+    bool force;                         /* also if the image could not be read any more then */
+} BdrvAmendOptions;
+
 typedef enum BdrvRequestFlags {
     BDRV_REQ_FUA             = 1 << 0,  /* durable before it completes */
     BDRV_REQ_MAY_UNMAP       = 1 << 1,  /* zeroes may be made by giving space back */

@@ -178,6 +178,9 @@ LIVEBLK_PUBLIC int coroutine_fn bdrv_co_is_zero_fast(BlockDriverState *bs, int64
  * is open for writing, with BDRV_O_CHECK if it is marked corrupt. -ENOTSUP: the format has no check. */
 /* Forget all that is allocated in @bs itself, durably. -ENOTSUP: its format cannot. GS, co */
 LIVEBLK_PUBLIC int coroutine_fn bdrv_co_make_empty(BlockDriverState *bs);
+/* Change what the image of @bs is: format version, widths, size. Drains @bs meanwhile; a crash leaves some of the
+ * changes done, each complete. -ENOTSUP: the format has nothing that can be changed. GS, co */
+LIVEBLK_PUBLIC int coroutine_fn bdrv_co_amend(BlockDriverState *bs, const BdrvAmendOptions *options, Error **errp);
 LIVEBLK_PUBLIC int coroutine_fn bdrv_co_check(BlockDriverState *bs, BdrvCheckResult *res, BdrvCheckMode fix);
 
 /* Memory for I/O, aligned for @bs and its children; free with qemu_vfree. try: NULL on failure. */

@@ -157,11 +157,12 @@ int img_rebase(int argc, char **argv, const CompatCommand *cmd);
 int img_bitmap(int argc, char **argv, const CompatCommand *cmd);
 int img_check(int argc, char **argv, const CompatCommand *cmd);
 int img_commit(int argc, char **argv, const CompatCommand *cmd);
+int img_amend(int argc, char **argv, const CompatCommand *cmd);
 int img_snapshot(int argc, char **argv, const CompatCommand *cmd);
 extern const CompatOption img_create_options[], img_info_options[], img_map_options[], img_convert_options[],
                           img_compare_options[], img_dd_options[], img_measure_options[], img_resize_options[],
                           img_bench_options[], img_rebase_options[], img_check_options[], img_bitmap_options[],
-                          img_commit_options[], img_snapshot_options[];
+                          img_commit_options[], img_snapshot_options[], img_amend_options[];
 
 /* What the engine can open and create, for help texts; the caller frees. */
 char *compat_formats(void);

@@ -5,6 +5,8 @@
 #include <getopt.h>
 
 static const CompatCommand commands[] = {
+    { "amend", "Change what an image is: its version, its size ...",
+      "[-f FMT | --image-opts] -o OPTIONS [-p] [-q] [-t CACHE] [--force] FILENAME", img_amend_options, img_amend },
     { "bench", "Measure how fast an image is.",
       "[-f FMT | --image-opts] [-t CACHE] [-c COUNT] [-d DEPTH] [-o OFFSET] [-s SIZE] [-S STEP] [-w] FILENAME",
       img_bench_options, img_bench },

@@ -5,6 +5,7 @@
  */
 #include "drivers/drivers.h"
 #include "drivers/format/qcow2/qcow2.h"
+#include "drivers/format/qcow2/amend.h"
 #include "drivers/format/qcow2/overlap.h"
 #include "drivers/format/qcow2/snapshot.h"
 
@@ -536,6 +537,7 @@ const BlockDriver bdrv_qcow2 = {
     .co_change_backing_file = qcow2_co_change_backing_file,
     .co_load_vmstate = qcow2_co_load_vmstate,
     .co_save_vmstate = qcow2_co_save_vmstate,
+    .co_amend = qcow2_co_amend,
     .snapshot_list = qcow2_snapshot_list,
     .co_snapshot_create = qcow2_co_snapshot_create,
     .co_snapshot_goto = qcow2_co_snapshot_goto,

@@ -16,6 +16,7 @@
  *   grow.c          length, preallocation
  *   bitmap*.c       dirty bitmaps stored in the image; see bitmap.h
  *   snapshot*.c     snapshots inside the image; see snapshot.h
+ *   amend*.c        another version, width of refcounts ...; see amend.h
  *   overlap.c       no write lands on metadata; see overlap.h
  *   clean.c         tables that nobody uses leave the memory
  *   check*.c repair.c  finding and mending errors; see check.h

@@ -56,6 +56,16 @@ int qcow2_snapshot_list(BlockDriverState *bs, QEMUSnapshotInfo **list);
 uint64_t *coroutine_fn qcow2_co_snapshot_l1(BlockDriverState *bs, const Qcow2Snapshot *sn, uint32_t size, Error **errp);
 
 /* ---- snapshot_refs.c; co ---- */
+/* A table to be looked at: where, and what it is. */
+typedef struct Qcow2Place {
+    uint64_t offset, index;
+} Qcow2Place;
+
+/* @table is in the byte order of the file. Sets *changed: it is written back. Non-zero ends the walk. */
+typedef int coroutine_fn Qcow2WalkFn(void *opaque, uint64_t index, void *table, bool *changed);
+/* Call @fn for each of @places (Qcow2Place; they are sorted by this), in the order of the file. */
+int coroutine_fn qcow2_co_walk_tables(BlockDriverState *bs, GArray *places, Qcow2WalkFn *fn, void *opaque);
+
 /* References of one or more trees of tables. */
 typedef struct Qcow2Refs {
     CheckCounts counts;                 /* of each cluster; copied: its refcount became one */

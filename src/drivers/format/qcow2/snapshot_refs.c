@@ -10,22 +10,14 @@
 
 /* ---- walking over tables ---- */
 
-/* A table to be looked at. */
-typedef struct Place {
-    uint64_t offset, index;     /* in the file; what it is */
-} Place;
-
-/* @table is in the byte order of the file. Sets *changed. Non-zero ends the walk. */
-typedef int WalkFn(void *opaque, uint64_t index, void *table, bool *changed);
-
 static int place_compare(const void *a, const void *b)
 {
-    const Place *x = a, *y = b;
+    const Qcow2Place *x = a, *y = b;
 
     return x->offset < y->offset ? -1 : x->offset > y->offset;
 }
 
-static int coroutine_fn walk_co_write(BlockDriverState *bs, const Place *p, uint8_t *buf, const bool *changed, guint n)
+static int coroutine_fn walk_co_write(BlockDriverState *bs, const Qcow2Place *p, uint8_t *buf, const bool *changed, guint n)
 {
     Qcow2State *s = bs->opaque;
     int ret = 0;
@@ -41,8 +33,7 @@ static int coroutine_fn walk_co_write(BlockDriverState *bs, const Place *p, uint
     return ret;
 }
 
-/* Call @fn for each of @places (which are sorted by this), once for each place in the file. */
-static int coroutine_fn walk_co_tables(BlockDriverState *bs, GArray *places, WalkFn *fn, void *opaque)
+int coroutine_fn qcow2_co_walk_tables(BlockDriverState *bs, GArray *places, Qcow2WalkFn *fn, void *opaque)
 {
     Qcow2State *s = bs->opaque;
     guint at_once = MAX(WALK_BYTES >> s->cluster_bits, 1);
@@ -59,7 +50,7 @@ static int coroutine_fn walk_co_tables(BlockDriverState *bs, GArray *places, Wal
         return -ENOMEM;
     }
     for (guint i = 0, n; i < places->len && !ret; i += n) {
-        const Place *p = &g_array_index(places, Place, i);
+        const Qcow2Place *p = &g_array_index(places, Qcow2Place, i);
         QEMUIOVector qiov;
 
         for (n = 1; n < at_once && i + n < places->len && p[n].offset == p[n - 1].offset + s->cluster_size; n++) {
@@ -104,11 +95,11 @@ void qcow2_refs_count_range(Qcow2State *s, Qcow2Refs *r, uint64_t offset, uint64
 static GArray *tables_of_l1(Qcow2State *s, const uint64_t *l1, uint32_t l1_size, uint64_t clusters, CheckCounts *times,
                             Error **errp)
 {
-    GArray *places = g_array_new(false, false, sizeof(Place));
+    GArray *places = g_array_new(false, false, sizeof(Qcow2Place));
 
     for (uint32_t i = 0; i < l1_size; i++) {
         uint64_t offset = l1[i] & QCOW2_OFFSET_MASK, cluster = offset >> s->cluster_bits;
-        Place p = { offset, cluster };
+        Qcow2Place p = { offset, cluster };
 
         if (!offset) {
             continue;
@@ -186,7 +177,7 @@ int coroutine_fn qcow2_co_refs_count_tree(BlockDriverState *bs, Qcow2Refs *r, co
     check_counts_init(&w.times, r->clusters);
     places = tables_of_l1(w.s, l1, l1_size, r->clusters, &w.times, &err);
     if (places) {
-        ret = walk_co_tables(bs, places, count_table_fn, &w);
+        ret = qcow2_co_walk_tables(bs, places, count_table_fn, &w);
         g_array_free(places, true);
     }
     for (uint32_t i = 0; i < l1_size; i++) {
@@ -302,13 +293,13 @@ static int refs_block_fn(void *opaque, uint64_t r, void *block, bool *changed)
 int coroutine_fn qcow2_co_refs_step(BlockDriverState *bs, Qcow2Refs *refs, Qcow2RefsStep step, Error **errp)
 {
     Qcow2State *s = bs->opaque;
-    GArray *places = g_array_new(false, false, sizeof(Place));
+    GArray *places = g_array_new(false, false, sizeof(Qcow2Place));
     Error *err = NULL;
     RefsWalk w = { s, refs, step, s->refcount_order == 6 ? UINT64_MAX : (1ULL << (1u << s->refcount_order)) - 1, &err };
     int ret = 0;
 
     for (uint64_t r = 0; r < s->reftable_size && r * s->rb_entries < refs->clusters && !ret; r++) {
-        Place p = { s->reftable[r], r };
+        Qcow2Place p = { s->reftable[r], r };
         bool unused = false;
 
         if (!range_is_counted(&refs->counts, r * s->rb_entries, (r + 1) * s->rb_entries)) {
@@ -323,7 +314,7 @@ int coroutine_fn qcow2_co_refs_step(BlockDriverState *bs, Qcow2Refs *refs, Qcow2
         g_array_append_val(places, p);
     }
     if (!ret) {
-        ret = walk_co_tables(bs, places, refs_block_fn, &w);
+        ret = qcow2_co_walk_tables(bs, places, refs_block_fn, &w);
     }
     g_array_free(places, true);
     if (err) {
@@ -384,7 +375,7 @@ static int coroutine_fn flags_co_walk(BlockDriverState *bs, const Qcow2Refs *r, 
     check_counts_init(&times, clusters);
     places = tables_of_l1(s, l1, l1_size, clusters, &times, NULL);
     if (places) {
-        ret = walk_co_tables(bs, places, flags_table_fn, &w);
+        ret = qcow2_co_walk_tables(bs, places, flags_table_fn, &w);
         g_array_free(places, true);
     }
     check_counts_free(&times);
