@@ -102,6 +102,9 @@ void io_report(IoShell *s, const char *verb, int64_t start_ns, int64_t offset, i
 void io_dump(IoShell *s, const uint8_t *buf, int64_t offset, int64_t bytes)
 {
     g_autoptr(GString) line = g_string_new(NULL);
+    bool cut = s->config.in_daemon && bytes > IO_DUMP_BYTES_MAX;
+
+    bytes = cut ? IO_DUMP_BYTES_MAX : bytes;
 
     for (int64_t i = 0; i < bytes; i += 16) {
         int n = MIN(16, bytes - i);
@@ -115,6 +118,9 @@ void io_dump(IoShell *s, const uint8_t *buf, int64_t offset, int64_t bytes)
             g_string_append_c(line, g_ascii_isalnum(buf[i + j]) ? buf[i + j] : '.');
         }
         ioshell_print(s, "%s\n", line->str);
+    }
+    if (cut) {
+        ioshell_print(s, "(the rest is not shown)\n");
     }
 }
 

@@ -16,6 +16,7 @@ struct IoShell {
 };
 
 /* The largest request of one command. */
+#define IO_DUMP_BYTES_MAX       ((int64_t)(1 * MiB))
 #define IO_BYTES_MAX    ((int64_t)BDRV_REQUEST_MAX_BYTES)
 
 /* ---- words and numbers; what is wrong is said, and false or negative returned ---- */
@@ -35,6 +36,7 @@ char *io_size_text(double bytes);
 /* What a request did: @verb "read", "wrote". @terse: for machines. */
 void io_report(IoShell *s, const char *verb, int64_t start_ns, int64_t offset, int64_t asked, int64_t done, int ops,
                bool terse);
+/* In a daemon, where the answer is one string, the first IO_DUMP_BYTES_MAX. */
 void io_dump(IoShell *s, const uint8_t *buf, int64_t offset, int64_t bytes);
 
 /* ---- buffers ---- */

@@ -135,7 +135,17 @@ static void test_refusals(void)
                     "Cannot meet constraints with max-discard 6144");
     test_open_fails("{\"driver\":\"blkdebug\"," FILE_BELOW ",\"config\":\"nofile\"}",
                     "Could not read blkdebug config file: No such file or directory");
+    /* Neither waits nor fills memory. */
+    test_open_fails("{\"driver\":\"blkdebug\"," FILE_BELOW ",\"config\":\"/dev/zero\"}",
+                    "Could not read blkdebug config file: Invalid argument");
+    g_assert_cmpint(mkfifo("fifo", 0600), ==, 0);
+    test_open_fails("{\"driver\":\"blkdebug\"," FILE_BELOW ",\"config\":\"fifo\"}",
+                    "Could not read blkdebug config file: Invalid argument");
     g_assert_false(bdrv_debug_nodes_exist());
+    BdrvChild *c = open_with(",\"inject-error\":[{\"event\":\"none\",\"sector\":9223372036854775807}]");
+
+    g_assert_cmpint(test_read(c, 0, 4096, buf), ==, 0);
+    bdrv_root_unref_child(c);
 }
 
 int main(int argc, char **argv)

@@ -13,6 +13,10 @@
  * comments.
  */
 #include "drivers/filter/blkdebug.h"
+#include <fcntl.h>
+#include <sys/stat.h>
+
+#define CONFIG_BYTES_MAX        (1 * MiB)
 
 void blkdebug_rule_free(BlkdebugRule *rule)
 {
@@ -30,7 +34,7 @@ BlkdebugRule *blkdebug_rule_inject(const BlkdebugInjectErrorOptions *o)
     r->error = o->has_q_errno ? o->q_errno : EIO;
     /* Where data lies was asked long before there was a word for it: left alone unless named. */
     r->iotypes = o->has_iotype ? 1u << o->iotype : ((1u << BLKDEBUG_IO_TYPE__MAX) - 1) & ~(1u << BLKDEBUG_IO_TYPE_BLOCK_STATUS);
-    r->offset = o->has_sector && o->sector >= 0 ? o->sector * BDRV_SECTOR_SIZE : -1;
+    r->offset = !o->has_sector || o->sector < 0 ? -1 : MIN(o->sector, INT64_MAX / BDRV_SECTOR_SIZE) * BDRV_SECTOR_SIZE;
     r->once = o->has_once && o->once;
     r->immediately = o->has_immediately && o->immediately;
     return r;
@@ -158,22 +162,44 @@ static int read_lines(char **lines, Section *s, BlkdebugAdd *add, void *opaque, 
     return ret ? ret : section_end(s, add, opaque, errp);
 }
 
+/* The text of a regular file that is not too large: pipes and devices could keep us, or never end. */
+static int read_text(const char *filename, char **text)
+{
+    struct stat st;
+    int fd = open(filename, O_RDONLY | O_CLOEXEC | O_NONBLOCK), ret = fd < 0 ? -errno : 0;
+
+    if (fd >= 0 && fstat(fd, &st) < 0) {
+        ret = -errno;
+    } else if (fd >= 0 && !S_ISREG(st.st_mode)) {
+        ret = S_ISDIR(st.st_mode) ? -EISDIR : -EINVAL;
+    } else if (fd >= 0 && st.st_size > CONFIG_BYTES_MAX) {
+        ret = -EFBIG;
+    }
+    if (ret == 0) {
+        *text = g_malloc0(st.st_size + 1);
+        if (pread(fd, *text, st.st_size, 0) < 0) {
+            ret = -errno;
+        }
+    }
+    if (fd >= 0) {
+        close(fd);
+    }
+    return ret;
+}
+
 int blkdebug_read_config(const char *filename, BlkdebugAdd *add, void *opaque, Error **errp)
 {
     Section s = { NULL };
     g_autofree char *text = NULL;
-    GError *failure = NULL;
+    int ret = read_text(filename, &text);
 
-    if (!g_file_get_contents(filename, &text, NULL, &failure)) {
-        int ret = failure->code == G_FILE_ERROR_NOENT ? -ENOENT : failure->code == G_FILE_ERROR_ACCES ? -EACCES :
-                  failure->code == G_FILE_ERROR_ISDIR ? -EISDIR : -EIO;
-
-        g_error_free(failure);
+    if (ret < 0) {
         error_setg_errno(errp, -ret, "Could not read blkdebug config file");
         return ret;
     }
     g_auto(GStrv) lines = g_strsplit(text, "\n", -1);
-    int ret = read_lines(lines, &s, add, opaque, errp);
+
+    ret = read_lines(lines, &s, add, opaque, errp);
 
     qdict_unref(s.values);
     return ret;
