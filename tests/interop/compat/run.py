@@ -109,6 +109,7 @@ def cleaned(data, program):
     text = re.sub(r'#block\d+', '#blockN', text)
     text = re.sub(r'completed in \d+\.\d+ seconds', 'completed in T seconds', text)
     # qemu-io: "64 KiB, 1 ops; 00.00 sec (3 MiB/sec and 4 ops/sec)"
+    text = re.sub(r'\d+:\d\d:\d\d\.\d\d \(.*?/sec and .*? ops/sec\)', 'T sec (rates)', text)
     text = re.sub(r'\d+:?\d*:?\d+\.\d+ sec \(.*?/sec and .*? ops/sec\)', 'T sec (rates)', text)
     # qemu-io -C: "65536,1,0:00:00.00,3455555.123,52.7"
     text = re.sub(r'^(\d+,\d+),\d+:\d\d:\d\d\.\d\d,[\d.]+,[\d.]+$', r'\1,rates', text, flags=re.M)
