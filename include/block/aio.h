@@ -60,6 +60,10 @@ LIVEBLK_PUBLIC void aio_context_unref(AioContext *ctx);
  * in a coroutine, runs the main loop when called outside (outermost edge only).
  * @cond is evaluated again after each aio_wait_kick() and each loop turn. */
 LIVEBLK_PUBLIC void aio_wait_while(bool (*cond)(void *opaque), void *opaque);
+/* The same for what may never end: give up when @look(@opaque), which changes with whatever moves, was the same
+ * for AIO_PATIENCE_SECONDS. True: @cond is false; false: it was given up. */
+#define AIO_PATIENCE_SECONDS 8
+LIVEBLK_PUBLIC bool aio_wait_while_moving(bool (*cond)(void *opaque), uint64_t (*look)(void *opaque), void *opaque);
 /* Run @entry(@opaque) in a coroutine of the main context to its end: at once when called
  * in a coroutine, else by running the main loop (outermost edge only). */
 LIVEBLK_PUBLIC void aio_co_run(CoroutineEntry *entry, void *opaque);

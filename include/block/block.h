@@ -113,6 +113,9 @@ LIVEBLK_PUBLIC int bdrv_try_change_aio_context(BlockDriverState *bs, AioContext 
 LIVEBLK_PUBLIC void bdrv_drained_begin(BlockDriverState *bs);
 LIVEBLK_PUBLIC void bdrv_drained_end(BlockDriverState *bs);
 LIVEBLK_PUBLIC void bdrv_drain(BlockDriverState *bs);       /* begin and end */
+/* The same, for commands that drain @bs later: -ETIMEDOUT if its requests do not end, after a while in which nothing
+ * has moved. */
+LIVEBLK_PUBLIC int bdrv_try_drain(BlockDriverState *bs, Error **errp);
 LIVEBLK_PUBLIC void bdrv_drain_all_begin(void);
 LIVEBLK_PUBLIC void bdrv_drain_all_end(void);
 LIVEBLK_PUBLIC void bdrv_drain_all(void);

@@ -45,15 +45,17 @@ LIVEBLK_PUBLIC void blk_exp_request_shutdown(BlockExport *exp);
 /* How many of @type there are (BLOCK_EXPORT_TYPE__MAX: of all types), also those that are being removed. */
 LIVEBLK_PUBLIC unsigned blk_exp_count(BlockExportType type);
 LIVEBLK_PUBLIC void blk_exp_request_shutdown_all(BlockExportType type);
-/* The same, and wait. May suspend. */
-LIVEBLK_PUBLIC void blk_exp_close_all_type(BlockExportType type);
+/* The same, and wait. May suspend. -ETIMEDOUT: requests of one do not end, it goes when they do. */
+LIVEBLK_PUBLIC int blk_exp_close_all_type(BlockExportType type, Error **errp);
 
 /* ---- the NBD server: one a process ---- */
 LIVEBLK_PUBLIC bool nbd_server_is_running(void);
 /* @max_connections, @handshake_max_s: 0 unlimited. */
 LIVEBLK_PUBLIC int nbd_server_start(SocketAddress *addr, uint32_t handshake_max_s,
                                     uint32_t max_connections, Error **errp);
-LIVEBLK_PUBLIC void nbd_server_stop(void);      /* may suspend: exports end first */
+/* May suspend: exports end first. -ETIMEDOUT: one does not, but the server has stopped: it does not listen, clients
+ * are cut off, and it can be started again. */
+LIVEBLK_PUBLIC int nbd_server_stop(Error **errp);
 /* No new clients, and those that are shaking hands are cut off; does not wait. */
 LIVEBLK_PUBLIC void nbd_server_send_clients_away(void);
 /* Have @fn called, in the main thread, when a client that used an export is gone; @left: how many there are still.

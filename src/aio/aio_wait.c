@@ -78,6 +78,52 @@ void aio_wait_while(bool (*cond)(void *opaque), void *opaque)
     __atomic_fetch_sub(&num_waiters, 1, __ATOMIC_SEQ_CST);
 }
 
+/* ---- with patience ---- */
+
+typedef struct Patience {
+    bool (*cond)(void *opaque);
+    uint64_t (*look)(void *opaque);
+    void *opaque;
+    QEMUTimer timer;
+    uint64_t seen;              /* a second ago */
+    unsigned quiet_seconds;
+} Patience;
+
+static void patience_tick(void *opaque)
+{
+    Patience *p = opaque;
+    uint64_t now = p->look(p->opaque);
+
+    p->quiet_seconds = now == p->seen ? p->quiet_seconds + 1 : 0;
+    p->seen = now;
+    if (p->quiet_seconds < AIO_PATIENCE_SECONDS) {
+        timer_mod_ns(&p->timer, qemu_clock_get_ns(QEMU_CLOCK_VIRTUAL) + NANOSECONDS_PER_SECOND);
+    }
+    aio_wait_kick();
+}
+
+static bool patience_lasts(void *opaque)
+{
+    Patience *p = opaque;
+
+    return p->quiet_seconds < AIO_PATIENCE_SECONDS && p->cond(p->opaque);
+}
+
+bool aio_wait_while_moving(bool (*cond)(void *opaque), uint64_t (*look)(void *opaque), void *opaque)
+{
+    Patience p = { .cond = cond, .look = look, .opaque = opaque };
+
+    if (!cond(opaque)) {
+        return true;
+    }
+    p.seen = look(opaque);
+    timer_init_ns(&p.timer, qemu_get_aio_context(), patience_tick, &p);
+    timer_mod_ns(&p.timer, qemu_clock_get_ns(QEMU_CLOCK_VIRTUAL) + NANOSECONDS_PER_SECOND);
+    aio_wait_while(patience_lasts, &p);
+    timer_del(&p.timer);
+    return !cond(opaque);
+}
+
 typedef struct CoRun {
     CoroutineEntry *entry;
     void *opaque;

@@ -81,7 +81,8 @@ BlockExport *blk_exp_add(BlockExportOptions *opts, Error **errp)
         return NULL;
     }
     bs = bdrv_lookup_bs(NULL, opts->node_name, errp);
-    if (!bs || choose_context(opts, bs, &iothread, errp) < 0) {
+    /* Attaching the export waits for the node's requests: not for ever. */
+    if (!bs || bdrv_try_drain(bs, errp) < 0 || choose_context(opts, bs, &iothread, errp) < 0) {
         return NULL;
     }
     if (writable && bdrv_is_read_only(bs) && !(bs->open_flags & BDRV_O_AUTO_RDONLY)) {
@@ -181,16 +182,39 @@ void blk_exp_request_shutdown_all(BlockExportType type)
     }
 }
 
-static BlockExportType closing_type;
-
 static bool any_of_type(void *opaque)
 {
-    return blk_exp_count(closing_type) > 0;
+    return blk_exp_count(*(BlockExportType *)opaque) > 0;
 }
 
-void blk_exp_close_all_type(BlockExportType type)
+/* Changes when an export ends, or a request of one. */
+static uint64_t look_at_type(void *opaque)
 {
+    BlockExport *exp;
+    uint64_t h = 0;
+
+    LIST_FOREACH(exp, &exports, link) {
+        if (exp->drv->type == *(BlockExportType *)opaque) {
+            h = h * 31 + 1 + blk_in_flight(exp->blk);
+        }
+    }
+    return h;
+}
+
+int blk_exp_close_all_type(BlockExportType type, Error **errp)
+{
+    BlockExport *exp;
+
     blk_exp_request_shutdown_all(type);
-    closing_type = type;
-    aio_wait_while(any_of_type, NULL);
+    if (aio_wait_while_moving(any_of_type, look_at_type, &type)) {
+        return 0;
+    }
+    LIST_FOREACH(exp, &exports, link) {
+        if (exp->drv->type == type) {
+            error_setg(errp, "Export '%s' waits for requests to node '%s' that do not end", exp->id,
+                       blk_bs(exp->blk)->node_name);
+            break;
+        }
+    }
+    return -ETIMEDOUT;
 }

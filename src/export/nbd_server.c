@@ -216,14 +216,21 @@ void nbd_server_send_clients_away(void)
     }
 }
 
-void nbd_server_stop(void)
+int nbd_server_stop(Error **errp)
 {
     server.running = false;
     accept_update();
-    blk_exp_close_all_type(BLOCK_EXPORT_TYPE_NBD);
-    nbd_server_send_clients_away();
-    aio_wait_while(any_connection, NULL);
     listener_close();
+
+    int ret = blk_exp_close_all_type(BLOCK_EXPORT_TYPE_NBD, errp);
+
+    nbd_server_send_clients_away();
+    if (ret == 0) {
+        aio_wait_while(any_connection, NULL);
+    } else {
+        error_prepend(errp, "The NBD server has stopped, but: ");
+    }
+    return ret;
 }
 
 /* ---- the export driver ---- */

@@ -213,6 +213,42 @@ void bdrv_drain(BlockDriverState *bs)
     bdrv_unref(bs);
 }
 
+/* What is in flight at @bs and above. */
+static uint64_t drain_look(void *opaque)
+{
+    g_autoptr(GPtrArray) seen = g_ptr_array_new();
+    uint64_t h = 0;
+    BdrvChild *c;
+
+    g_ptr_array_add(seen, opaque);
+    for (guint i = 0; i < seen->len; i++) {
+        BlockDriverState *bs = g_ptr_array_index(seen, i);
+
+        h = h * 31 + __atomic_load_n(&bs->in_flight, __ATOMIC_RELAXED);
+        LIST_FOREACH(c, &bs->parents, next_parent) {
+            if (bdrv_child_parent_bs(c) && !g_ptr_array_find(seen, c->opaque, NULL)) {
+                g_ptr_array_add(seen, c->opaque);
+            }
+        }
+    }
+    return h;
+}
+
+int bdrv_try_drain(BlockDriverState *bs, Error **errp)
+{
+    int ret = 0;
+
+    bdrv_ref(bs);
+    bdrv_drained_begin_no_poll(bs);
+    if (!aio_wait_while_moving(drain_poll_cb, drain_look, bs)) {
+        error_setg(errp, "Requests to node '%s' do not end", bs->node_name);
+        ret = -ETIMEDOUT;
+    }
+    bdrv_drained_end(bs);
+    bdrv_unref(bs);
+    return ret;
+}
+
 void bdrv_dec_in_flight(BlockDriverState *bs)
 {
     uint64_t left = __atomic_sub_fetch(&bs->in_flight, 1, __ATOMIC_SEQ_CST);

@@ -46,7 +46,7 @@ static void change_child(BlockDriverState *bs, const char *child, const char *no
         error_setg(errp, "The node %s does not support adding a child", bdrv_get_device_or_node_name(bs));
     } else if (child && !bs->drv->del_child) {
         error_setg(errp, "The node %s does not support removing a child", bdrv_get_device_or_node_name(bs));
-    } else {
+    } else if (bdrv_try_drain(bs, errp) == 0) {
         bdrv_drained_begin(bs);
         if (node) {
             bs->drv->add_child(bs, add, errp);
@@ -148,7 +148,7 @@ void qmp_block_resize(const char *device, const char *node_name, int64_t size, E
         error_setg(errp, "Parameter 'size' expects a >0 size");
         return;
     }
-    if (qmp_node_is_busy(bs, true, errp)) {
+    if (qmp_node_is_busy(bs, true, errp) || bdrv_try_drain(bs, errp) < 0) {
         return;
     }
     BlockBackend *blk = blk_new_with_bs(bs, BLK_PERM_RESIZE, BLK_PERM_ALL, errp);
@@ -156,8 +156,6 @@ void qmp_block_resize(const char *device, const char *node_name, int64_t size, E
     if (!blk) {
         return;
     }
-    bdrv_drained_begin(bs);
-    bdrv_drained_end(bs);
     blk_co_truncate(blk, size, false, PREALLOC_MODE_OFF, 0, errp);
     blk_unref(blk);
 }

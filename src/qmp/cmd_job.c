@@ -190,6 +190,9 @@ void qmp_blockdev_mirror(const char *job_id, const char *device, const char *tar
             return;
         }
     }
+    if (bdrv_try_drain(bs, errp) < 0) {
+        return;
+    }
     flags |= has_auto_finalize && !auto_finalize ? BLOCK_JOB_MANUAL_FINALIZE : 0;
     flags |= has_auto_dismiss && !auto_dismiss ? BLOCK_JOB_MANUAL_DISMISS : 0;
     mirror_start(job_id, bs, target, replaces, flags, has_speed ? speed : 0,

@@ -183,7 +183,7 @@ bool ending_run(void (*last_words)(void))
     bool hangs = p.ended;
 
     if (!hangs) {
-        nbd_server_stop();
+        nbd_server_stop(NULL);
     }
     /* Before the jobs: what clients wrote does not depend on whether these can be ended. */
     patience_begin(&p, hangs ? QUIET_SECONDS_ONCE_MORE : QUIET_SECONDS_MAX, NULL);

@@ -191,6 +191,39 @@ static void coroutine_fn edit_co(void *opaque)
     g_assert_true(p->root->bs == a && b->in_flight == 0);
 }
 
+/* A drain that gives up: not while anything moves, then with an error, and the node goes on. */
+static void move_cb(void *opaque)
+{
+    BlockDriverState *bs = opaque;
+
+    bdrv_inc_in_flight(bs);
+}
+
+static void test_try(void)
+{
+    BlockDriverState *base = fake_node(&fake_protocol, "base", BDRV_O_RDWR), *top = fake_node(&fake_filter, "top", BDRV_O_RDWR);
+    int64_t begin = qemu_clock_get_ns(QEMU_CLOCK_VIRTUAL), seconds;
+    QEMUTimer timer;
+    Error *err = NULL;
+
+    fake_attach(top, base, "file", role_filtered, &error_abort);
+    g_assert_cmpint(bdrv_try_drain(base, &error_abort), ==, 0);
+    bdrv_inc_in_flight(top);
+    timer_init_ns(&timer, qemu_get_aio_context(), move_cb, top);
+    timer_mod_ns(&timer, begin + 2500000000);
+    g_assert_cmpint(bdrv_try_drain(base, &err), ==, -ETIMEDOUT);
+    seconds = (qemu_clock_get_ns(QEMU_CLOCK_VIRTUAL) - begin) / NANOSECONDS_PER_SECOND;
+    g_assert_cmpint(seconds, >=, AIO_PATIENCE_SECONDS + 2);
+    g_assert_cmpstr(error_get_pretty(err), ==, "Requests to node 'base' do not end");
+    error_free(err);
+    g_assert_true(base->quiesce_counter == 0 && top->quiesce_counter == 0);
+    bdrv_dec_in_flight(top);
+    bdrv_dec_in_flight(top);
+    g_assert_cmpint(bdrv_try_drain(base, &error_abort), ==, 0);
+    bdrv_unref(top);
+    bdrv_unref(base);
+}
+
 static void test_edit_waits(void)
 {
     BlockDriverState *a = fake_node(&fake_protocol, "a", BDRV_O_RDWR), *b = fake_node(&fake_protocol, "b", BDRV_O_RDWR);
@@ -494,6 +527,7 @@ int main(int argc, char **argv)
     g_test_add_func("/graph/drain/edges", test_edges);
     g_test_add_func("/graph/drain/all", test_all);
     g_test_add_func("/graph/drain/waits", test_waits);
+    g_test_add_func("/graph/drain/try", test_try);
     g_test_add_func("/graph/drain/edit-waits", test_edit_waits);
     g_test_add_func("/graph/drain/edits-meet", test_edits_meet);
     g_test_add_func("/graph/drain/random", test_random);

@@ -162,7 +162,7 @@ static int coroutine_fn serve_op(void *opaque, Error **errp)
     if (ret == 0) {
         ret = add_export(call, bs, errp);
         if (ret < 0) {
-            nbd_server_stop();
+            nbd_server_stop(NULL);
         }
     }
     if (addr.type == SOCKET_ADDRESS_TYPE_FD) {
