@@ -6,10 +6,13 @@
  * random (writes, zeroes, discards, flushes), requests on the disk complete late and out of
  * order, and some fail. At random moments the power fails on a copy: of what was written since
  * the last flush an arbitrary part, sector by sector, survives. An independent reader then checks
- * the structure and compares each guest sector with the values that it may have.
+ * the structure and compares each guest sector with the values that it may have. Between rounds snapshots are
+ * made, applied and deleted: a power failure leaves all of the old state or all of the new one, and every
+ * snapshot shows what the disk held.
  *
  * Environment: QCOW2_CRASH_SEED runs one seed, QCOW2_CRASH_SEEDS that many (default 150).
  */
+#include "block/snapshot.h"
 #include "tests/unit/driver_util.h"
 #include "tests/unit/qcow2_image.h"
 
@@ -235,7 +238,15 @@ typedef struct Sector {
     bool busy;                  /* a request on it is on its way: guests do not race themselves */
 } Sector;
 
+/* What a snapshot has to show. */
+typedef struct Snap {
+    uint64_t id, *values;       /* a value a sector */
+    bool coming, going;         /* it may be there, or not */
+} Snap;
+
 static struct {
+    GPtrArray *snaps;
+    Snap *applying;             /* the disk may show this one, as a whole */
     uint64_t n, n_backing;      /* sectors */
     Sector *sectors;
     uint64_t next_value, seed, crashes;
@@ -259,6 +270,57 @@ static bool sector_may_be(const Sector *sec, uint64_t from, uint64_t value)
     return false;
 }
 
+static uint64_t image_value(const Image *im, uint64_t sector)
+{
+    uint64_t value;
+
+    return image_sector(im, sector, &value) ? value : backing_value(sector);
+}
+
+static void guest_check_snapshots(Image *im)
+{
+    uint64_t at = im->snapshots_offset, seen = 0;
+    Image view;
+
+    for (uint64_t k = 0; k < im->n_snapshots; k++) {
+        uint64_t id = image_snapshot(im, &at, &view);
+        Snap *snap = NULL;
+
+        for (guint i = 0; i < guest.snaps->len; i++) {
+            Snap *s = guest.snaps->pdata[i];
+
+            snap = s->id == id ? s : snap;
+        }
+        if (!snap) {
+            g_error("seed %" PRIu64 ": snapshot %" PRIu64 " should not be there", guest.seed, id);
+        }
+        seen += !snap->coming && !snap->going;
+        for (uint64_t i = 0; i < guest.n; i++) {
+            if (image_value(&view, i) != snap->values[i]) {
+                g_error("seed %" PRIu64 ": sector %" PRIu64 " of snapshot %" PRIu64 " holds %#" PRIx64 ", not %#" PRIx64,
+                        guest.seed, i, id, image_value(&view, i), snap->values[i]);
+            }
+        }
+    }
+    for (guint i = 0; i < guest.snaps->len; i++) {
+        const Snap *s = guest.snaps->pdata[i];
+
+        seen -= !s->coming && !s->going;
+    }
+    g_assert_cmpuint(seen, ==, 0);
+}
+
+/* Does the disk show the snapshot that is being applied? */
+static bool guest_shows_applied(const Image *im)
+{
+    for (uint64_t i = 0; guest.applying && i < guest.n; i++) {
+        if (image_value(im, i) != guest.applying->values[i]) {
+            return false;
+        }
+    }
+    return guest.applying;
+}
+
 static void guest_check_image(const GByteArray *image, const GByteArray *data_file, bool leaks_allowed)
 {
     Image im;
@@ -273,13 +335,14 @@ static void guest_check_image(const GByteArray *image, const GByteArray *data_fi
         g_error("seed %" PRIu64 ": %" PRIu64 " errors, %" PRIu64 " leaks: %s", guest.seed, im.errors, im.leaks,
                 im.first_error);
     }
+    guest_check_snapshots(&im);
+    if (guest_shows_applied(&im)) {
+        return;
+    }
     for (uint64_t i = 0; i < guest.n; i++) {
         const Sector *sec = &guest.sectors[i];
-        uint64_t value;
+        uint64_t value = image_value(&im, i);
 
-        if (!image_sector(&im, i, &value)) {
-            value = backing_value(i);
-        }
         if (!sector_may_be(sec, 0, value)) {
             g_error("seed %" PRIu64 ": sector %" PRIu64 " holds %#" PRIx64 " after the crash; %u values are "
                     "allowed, the oldest %#" PRIx64, guest.seed, i, value, sec->values->len,
@@ -425,6 +488,118 @@ static void coroutine_fn guest_co_worker(void *opaque)
     aio_wait_kick();
 }
 
+/* ---- snapshots ---- */
+
+static void snap_free(gpointer p)
+{
+    g_free(((Snap *)p)->values);
+    g_free(p);
+}
+
+static char *snap_id(const Snap *s)
+{
+    return g_strdup_printf("%" PRIu64, s->id);
+}
+
+/* What the disk shows, at rest. */
+static void coroutine_fn guest_co_look(uint64_t *values)
+{
+    uint64_t *buf = g_new(uint64_t, guest.n * SECTOR / 8);
+
+    g_assert_cmpint(bdrv_co_pread(guest.root, 0, guest.n * SECTOR, buf, 0), ==, 0);
+    for (uint64_t i = 0; i < guest.n; i++) {
+        values[i] = GUINT64_FROM_BE(buf[i * SECTOR / 8]);
+    }
+    g_free(buf);
+}
+
+/* The disk shows @values for certain, also after a crash. */
+static void guest_shows(const uint64_t *values)
+{
+    for (uint64_t i = 0; i < guest.n; i++) {
+        Sector *sec = &guest.sectors[i];
+
+        sec->first += sec->values->len;
+        sec->known = sec->first + 1;
+        g_array_set_size(sec->values, 0);
+        g_array_append_val(sec->values, values[i]);
+    }
+}
+
+static void coroutine_fn snap_co_create(void)
+{
+    QEMUSnapshotInfo info = { .name = "s" };
+    Snap *snap = g_new0(Snap, 1);
+    Error *err = NULL;
+
+    snap->values = g_new(uint64_t, guest.n);
+    snap->coming = true;
+    snap->id = 1;
+    for (guint i = 0; i < guest.snaps->len; i++) {
+        snap->id = MAX(snap->id, ((Snap *)guest.snaps->pdata[i])->id + 1);
+    }
+    guest_co_look(snap->values);
+    g_ptr_array_add(guest.snaps, snap);
+    if (bdrv_snapshot_create(guest.root->bs, &info, &err) < 0) {
+        /* Refcounts of a few bits. */
+        g_assert_nonnull(strstr(error_get_pretty(err), "too narrow"));
+        error_free(err);
+        g_ptr_array_remove(guest.snaps, snap);
+        return;
+    }
+    g_assert_cmpuint(g_ascii_strtoull(info.id_str, NULL, 10), ==, snap->id);
+    snap->coming = false;
+    guest_shows(snap->values);          /* making one flushes */
+}
+
+static void coroutine_fn snap_co_apply(Snap *snap)
+{
+    g_autofree char *id = snap_id(snap);
+    Error *err = NULL;
+
+    guest.applying = snap;
+    if (bdrv_snapshot_goto(guest.root->bs, id, &err) < 0) {
+        g_assert_nonnull(strstr(error_get_pretty(err), "too narrow"));
+        error_free(err);
+    } else {
+        guest_shows(snap->values);
+    }
+    guest.applying = NULL;
+}
+
+static void coroutine_fn snap_co_delete(Snap *snap)
+{
+    g_autofree char *id = snap_id(snap);
+
+    snap->going = true;
+    bdrv_snapshot_delete(guest.root->bs, id, NULL, &error_abort);
+    g_ptr_array_remove(guest.snaps, snap);
+}
+
+static void coroutine_fn guest_co_snapshots(void *opaque)
+{
+    unsigned fail = disk.fail_one_in, crash = guest.crash_one_in;
+
+    control_co_lock();
+    disk.fail_one_in = 0;       /* with errors nothing is promised but what a crash leaves */
+    guest.crash_one_in = 4;
+    for (unsigned i = 1 + prng_below(&disk.prng, 3); i > 0; i--) {
+        unsigned what = prng_below(&disk.prng, 4);
+        guint n = guest.snaps->len;
+
+        if (!n || (what < 2 && n < 4)) {
+            snap_co_create();
+        } else if (what == 2) {
+            snap_co_apply(guest.snaps->pdata[prng_below(&disk.prng, n)]);
+        } else {
+            snap_co_delete(guest.snaps->pdata[prng_below(&disk.prng, n)]);
+        }
+    }
+    disk.fail_one_in = fail;
+    guest.crash_one_in = crash;
+    control_co_unlock();
+}
+
 static bool guest_is_running(void *opaque)
 {
     return guest.workers > 0;
@@ -513,12 +688,20 @@ static void run_seed(uint64_t seed)
     guest.root = test_attach(test_open(open));
     disk.quiet = false;
     disk.fail_one_in = prng_below(p, 3) ? 0 : 50 + prng_below(p, 500);
-    guest.workers = 1 + prng_below(p, 12);
-    guest.ops = 600 / guest.workers;
-    for (unsigned i = guest.workers; i > 0; i--) {
-        aio_co_enter(qemu_get_aio_context(), qemu_coroutine_create(guest_co_worker, NULL));
+    unsigned rounds = external ? 1 : 1 + prng_below(p, 4), workers = 1 + prng_below(p, 12);
+
+    guest.snaps = g_ptr_array_new_with_free_func(snap_free);
+    guest.ops = 600 / workers / rounds + 1;
+    for (unsigned round = 0; round < rounds; round++) {
+        if (round) {
+            aio_co_run(guest_co_snapshots, NULL);
+        }
+        guest.workers = workers;
+        for (unsigned i = workers; i > 0; i--) {
+            aio_co_enter(qemu_get_aio_context(), qemu_coroutine_create(guest_co_worker, NULL));
+        }
+        aio_wait_while(guest_is_running, NULL);
     }
-    aio_wait_while(guest_is_running, NULL);
     disk.quiet = true;
     bdrv_root_unref_child(guest.root);
     guest_check_image(disks[0].now, disks[1].now, disk.fail_one_in != 0);
@@ -529,6 +712,7 @@ static void run_seed(uint64_t seed)
         g_array_free(guest.sectors[i].values, true);
     }
     g_free(guest.sectors);
+    g_ptr_array_free(guest.snaps, true);
     disk_free(&disks[0]);
     disk_free(&disks[1]);
 }

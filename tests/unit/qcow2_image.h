@@ -4,8 +4,9 @@
  * image_check() walks header, refcounts, L1 and L2 tables and says what is wrong: a reference
  * to a cluster whose refcount is lower than the references (corruption), a COPIED flag on a
  * shared one, an entry that points outside of what can be. Refcounts that are too high are
- * counted as leaks. image_sector() reads the guest's disk. Subclusters and an external data file
- * are understood, and streams of deflate. No snapshots.
+ * counted as leaks. image_sector() reads the guest's disk. Subclusters, an external data file and snapshots
+ * are understood, and streams of deflate. While the dirty bit is set refcounts may be too high, and then flags
+ * need not agree with them; but never may what two refer to have the flag.
  */
 #ifndef LIVEBLK_TESTS_QCOW2_IMAGE_H
 #define LIVEBLK_TESTS_QCOW2_IMAGE_H
@@ -18,7 +19,8 @@ typedef struct Image {
     uint64_t bytes;
     const uint8_t *guest_data;          /* the external data file; or as `data` */
     uint64_t guest_bytes;
-    bool external, ext_l2;
+    bool external, ext_l2, dirty;
+    uint64_t n_snapshots, snapshots_offset;
     unsigned cluster_bits, refcount_order;
     uint64_t size, l1_size, l1_offset, reftable_offset, reftable_entries;
     uint64_t errors, leaks;
@@ -57,14 +59,34 @@ static void image_init(Image *im, const uint8_t *data, uint64_t bytes)
     if (image_be(im, 4, 4) >= 3) {
         im->external = image_be(im, 72, 8) & 4;
         im->ext_l2 = image_be(im, 72, 8) & 16;
+        im->dirty = image_be(im, 72, 8) & 1;
     }
     im->cluster_bits = image_be(im, 20, 4);
     im->size = image_be(im, 24, 8);
     im->l1_size = image_be(im, 36, 4);
     im->l1_offset = image_be(im, 40, 8);
     im->reftable_offset = image_be(im, 48, 8);
+    im->n_snapshots = image_be(im, 60, 4);
+    im->snapshots_offset = image_be(im, 64, 8);
     im->reftable_entries = image_be(im, 56, 4) << (im->cluster_bits - 3);
     im->refcount_order = image_be(im, 4, 4) == 2 ? 4 : image_be(im, 96, 4);
+}
+
+/* Entry @k of the table of snapshots: @view shows it; its number (the id, as a number); *at: where the table ends,
+ * which is where it begins for entry 0. */
+static uint64_t image_snapshot(const Image *im, uint64_t *at, Image *view)
+{
+    uint64_t e = (*at + 7) & ~7ULL, extra = image_be(im, e + 36, 4), id_bytes = image_be(im, e + 12, 2), id = 0;
+
+    *view = *im;
+    view->l1_offset = image_be(im, e, 8);
+    view->l1_size = image_be(im, e + 8, 4);
+    view->size = extra >= 16 ? image_be(im, e + 48, 8) : im->size;
+    for (uint64_t i = 0; i < id_bytes; i++) {
+        id = id * 10 + image_be(im, e + 40 + extra + i, 1) - '0';
+    }
+    *at = e + 40 + extra + id_bytes + image_be(im, e + 14, 2);
+    return id;
 }
 
 static uint64_t image_refcount(const Image *im, uint64_t cluster)
@@ -158,12 +180,16 @@ static void image_ref(Image *im, GHashTable *refs, uint64_t from, uint64_t bytes
     }
 }
 
-static void image_check_copied(Image *im, uint64_t entry, const char *what)
+static void image_check_copied(Image *im, GHashTable *refs, uint64_t entry, const char *what)
 {
     uint64_t host = entry & 0x00fffffffffffe00ULL;
     bool copied = entry >> 63;
 
-    if (host && copied != (image_refcount(im, host >> im->cluster_bits) == 1)) {
+    if (host && im->dirty) {
+        if (copied && GPOINTER_TO_SIZE(g_hash_table_lookup(refs, GSIZE_TO_POINTER(host >> im->cluster_bits))) > 1) {
+            image_error(im, "%s entry %#" PRIx64 ": COPIED, but there is another reference", what, entry);
+        }
+    } else if (host && copied != (image_refcount(im, host >> im->cluster_bits) == 1)) {
         image_error(im, "%s entry %#" PRIx64 ": COPIED, but the refcount is %" PRIu64, what, entry,
                     image_refcount(im, host >> im->cluster_bits));
     }
@@ -204,7 +230,67 @@ static void image_check_data(Image *im, GHashTable *refs, uint64_t entry, uint64
         if (host >= im->bytes) {
             image_error(im, "L2 entry %#" PRIx64 " names a cluster behind the end of the file", entry);
         }
-        image_check_copied(im, entry, "L2");
+    }
+}
+
+/* All that an L1 table names. */
+static void image_check_tree(Image *im, GHashTable *refs)
+{
+    uint64_t cluster = 1ULL << im->cluster_bits;
+
+    if (im->l1_size) {
+        image_ref(im, refs, im->l1_offset, im->l1_size * 8, "L1 table");
+    }
+    for (uint64_t i = 0; i < im->l1_size; i++) {
+        uint64_t l2 = image_be(im, im->l1_offset + i * 8, 8) & 0x00fffffffffffe00ULL;
+
+        if (!l2) {
+            continue;
+        }
+        image_ref(im, refs, l2, cluster, "L2 table");
+        for (uint64_t k = 0, n = cluster >> (3 + im->ext_l2); k < n; k++) {
+            uint64_t entry = image_be(im, l2 + (k << (3 + im->ext_l2)), 8);
+
+            if (im->ext_l2) {
+                image_check_bits(im, entry, image_be(im, l2 + k * 16 + 8, 8));
+            }
+            image_check_data(im, refs, entry, i * n + k);
+        }
+    }
+}
+
+/* The flags of the active tables. */
+static void image_check_flags(Image *im, GHashTable *refs)
+{
+    for (uint64_t i = 0; i < im->l1_size; i++) {
+        uint64_t l1 = image_be(im, im->l1_offset + i * 8, 8), l2 = l1 & 0x00fffffffffffe00ULL;
+
+        image_check_copied(im, refs, l1, "L1");
+        for (uint64_t k = 0; l2 && k < 1ULL << (im->cluster_bits - 3); k += 1 + im->ext_l2) {
+            uint64_t entry = image_be(im, l2 + k * 8, 8);
+
+            if (!(entry >> 62 & 1) && !im->external) {
+                image_check_copied(im, refs, entry, "L2");
+            }
+        }
+    }
+}
+
+static void image_check_snapshots(Image *im, GHashTable *refs)
+{
+    uint64_t at = im->snapshots_offset;
+    Image view;
+
+    for (uint64_t k = 0; k < im->n_snapshots; k++) {
+        image_snapshot(im, &at, &view);
+        image_check_tree(&view, refs);
+        if (view.errors > im->errors) {
+            im->errors = view.errors;
+            memcpy(im->first_error, view.first_error, sizeof(im->first_error));
+        }
+    }
+    if (im->n_snapshots) {
+        image_ref(im, refs, im->snapshots_offset, at - im->snapshots_offset, "table of snapshots");
     }
 }
 
@@ -222,26 +308,9 @@ static void image_check(Image *im)
             image_ref(im, refs, block, cluster, "refcount block");
         }
     }
-    if (im->l1_size) {
-        image_ref(im, refs, im->l1_offset, im->l1_size * 8, "L1 table");
-    }
-    for (uint64_t i = 0; i < im->l1_size; i++) {
-        uint64_t l1 = image_be(im, im->l1_offset + i * 8, 8), l2 = l1 & 0x00fffffffffffe00ULL;
-
-        image_check_copied(im, l1, "L1");
-        if (!l2) {
-            continue;
-        }
-        image_ref(im, refs, l2, cluster, "L2 table");
-        for (uint64_t k = 0, n = cluster >> (3 + im->ext_l2); k < n; k++) {
-            uint64_t entry = image_be(im, l2 + (k << (3 + im->ext_l2)), 8);
-
-            if (im->ext_l2) {
-                image_check_bits(im, entry, image_be(im, l2 + k * 16 + 8, 8));
-            }
-            image_check_data(im, refs, entry, i * n + k);
-        }
-    }
+    image_check_tree(im, refs);
+    image_check_snapshots(im, refs);
+    image_check_flags(im, refs);
     GHashTableIter it;
     gpointer key, count;
 
