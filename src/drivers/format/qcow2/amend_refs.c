@@ -65,7 +65,7 @@ static int coroutine_fn co_read_counts(Widen *w)
             g_array_append_val(places, p);
         }
     }
-    ret = qcow2_co_walk_tables(w->bs, places, read_block_fn, w);
+    ret = qcow2_co_walk_tables(w->bs, places, 4, read_block_fn, w);
     g_array_free(places, true);
     forget_structure(w);
     for (uint64_t k = w->old.clusters; k-- > 0;) {

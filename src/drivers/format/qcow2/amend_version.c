@@ -243,7 +243,7 @@ static int coroutine_fn co_expand_snapshots(BlockDriverState *bs, Error **errp)
     ret = expand_co_places(&x, places, errp);
     qcow2_forget_tables(x.s);
     if (!ret) {
-        ret = qcow2_co_walk_tables(bs, places, expand_table_fn, &x);
+        ret = qcow2_co_walk_tables(bs, places, 1, expand_table_fn, &x);
         if (ret < 0) {
             error_setg_errno(errp, -ret, "Failed to turn zero into data clusters");
         }

@@ -63,8 +63,10 @@ typedef struct Qcow2Place {
 
 /* @table is in the byte order of the file. Sets *changed: it is written back. Non-zero ends the walk. */
 typedef int coroutine_fn Qcow2WalkFn(void *opaque, uint64_t index, void *table, bool *changed);
-/* Call @fn for each of @places (Qcow2Place; they are sorted by this), in the order of the file. */
-int coroutine_fn qcow2_co_walk_tables(BlockDriverState *bs, GArray *places, Qcow2WalkFn *fn, void *opaque);
+/* Call @fn for each of @places (Qcow2Place; they are sorted by this), one at a time unless it suspends; with one of
+ * @workers, in the order of the file. */
+int coroutine_fn qcow2_co_walk_tables(BlockDriverState *bs, GArray *places, unsigned workers, Qcow2WalkFn *fn,
+                                      void *opaque);
 
 /* References of one or more trees of tables. */
 typedef struct Qcow2Refs {

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /* snapshot_refs.c: what a whole tree of tables refers to, and the refcounts of all that; see snapshot.h.
  *
- * Tables are read in the order of the file, neighbours in one request of up to WALK_BYTES, and those that
- * were changed are written back in the same way.
+ * Tables are read in the order of the file, neighbours in one request of up to WALK_BYTES, some requests at once, and
+ * those that were changed are written back in the same way.
  */
 #include "drivers/format/qcow2/snapshot.h"
 
-#define WALK_BYTES (4 * MiB)
+#define WALK_BYTES   (1 * MiB)
+#define WALK_WORKERS 8
 
 /* ---- walking over tables ---- */
 
@@ -33,40 +34,79 @@ static int coroutine_fn walk_co_write(BlockDriverState *bs, const Qcow2Place *p,
     return ret;
 }
 
-int coroutine_fn qcow2_co_walk_tables(BlockDriverState *bs, GArray *places, Qcow2WalkFn *fn, void *opaque)
+typedef struct Walk {
+    BlockDriverState *bs;
+    GArray *places;
+    Qcow2WalkFn *fn;
+    void *opaque;
+    Coroutine *waiter;
+    guint next;                 /* place that nobody has taken */
+    unsigned workers;           /* and the caller, until it waits */
+    bool waiting;
+    int ret;
+} Walk;
+
+/* Take neighbours, read them, look at them, write them, until none is left. */
+static int coroutine_fn walk_co_work(Walk *w, uint8_t *buf, bool *changed, guint at_once)
 {
-    Qcow2State *s = bs->opaque;
-    guint at_once = MAX(WALK_BYTES >> s->cluster_bits, 1);
-    g_autofree bool *changed = g_new(bool, at_once);
-    uint8_t *buf;
-    int ret = 0;
+    Qcow2State *s = w->bs->opaque;
 
-    if (!places->len) {
-        return 0;
-    }
-    g_array_sort(places, place_compare);
-    buf = qemu_try_blockalign(bs->file->bs, (uint64_t)MIN(at_once, places->len) << s->cluster_bits);
-    if (!buf) {
-        return -ENOMEM;
-    }
-    for (guint i = 0, n; i < places->len && !ret; i += n) {
-        const Qcow2Place *p = &g_array_index(places, Qcow2Place, i);
+    while (w->next < w->places->len && !w->ret) {
+        const Qcow2Place *p = &g_array_index(w->places, Qcow2Place, w->next);
+        guint left = w->places->len - w->next, n;
         QEMUIOVector qiov;
+        int ret;
 
-        for (n = 1; n < at_once && i + n < places->len && p[n].offset == p[n - 1].offset + s->cluster_size; n++) {
+        for (n = 1; n < MIN(at_once, left) && p[n].offset == p[n - 1].offset + s->cluster_size; n++) {
         }
+        w->next += n;
         qemu_iovec_init_buf(&qiov, buf, (uint64_t)n << s->cluster_bits);
-        ret = qcow2_co_read_file(bs, p->offset, qiov.size, &qiov, 0, 0);
+        ret = qcow2_co_read_file(w->bs, p->offset, qiov.size, &qiov, 0, 0);
         for (guint k = 0; k < n && !ret; k++) {
             changed[k] = false;
-            ret = fn(opaque, p[k].index, buf + ((uint64_t)k << s->cluster_bits), &changed[k]);
+            ret = w->fn(w->opaque, p[k].index, buf + ((uint64_t)k << s->cluster_bits), &changed[k]);
         }
         if (!ret) {
-            ret = walk_co_write(bs, p, buf, changed, n);
+            ret = walk_co_write(w->bs, p, buf, changed, n);
+        }
+        if (ret) {
+            return ret;
         }
     }
+    return 0;
+}
+
+static void coroutine_fn walk_worker_co(void *opaque)
+{
+    Walk *w = opaque;
+    Qcow2State *s = w->bs->opaque;
+    guint at_once = MIN(MAX(WALK_BYTES >> s->cluster_bits, 1), w->places->len);
+    g_autofree bool *changed = g_new(bool, at_once);
+    uint8_t *buf = qemu_try_blockalign(w->bs->file->bs, (uint64_t)at_once << s->cluster_bits);
+    int ret = buf ? walk_co_work(w, buf, changed, at_once) : -ENOMEM;
+
     qemu_vfree(buf);
-    return ret;
+    w->ret = w->ret ? w->ret : ret;
+    if (--w->workers == 0 && w->waiting) {
+        aio_co_wake(w->waiter);
+    }
+}
+
+int coroutine_fn qcow2_co_walk_tables(BlockDriverState *bs, GArray *places, unsigned workers, Qcow2WalkFn *fn,
+                                      void *opaque)
+{
+    Walk w = { .bs = bs, .places = places, .fn = fn, .opaque = opaque, .waiter = qemu_coroutine_self(), .workers = 1 };
+
+    g_array_sort(places, place_compare);
+    for (unsigned i = 0; i < workers && w.next < places->len && !w.ret; i++) {
+        w.workers++;
+        qemu_coroutine_enter(qemu_coroutine_create(walk_worker_co, &w));
+    }
+    if (--w.workers) {
+        w.waiting = true;
+        qemu_coroutine_yield();
+    }
+    return w.ret;
 }
 
 /* ---- counting ---- */
@@ -155,12 +195,28 @@ static int count_table_fn(void *opaque, uint64_t cluster, void *table, bool *cha
     uint32_t times = check_counts_get(&w->times, cluster);
     const uint64_t *words = table;
     unsigned step = 1u << w->s->ext_l2;
+    uint64_t page_at = 0;
+    CheckPage *page = NULL;
     int ret = 0;
 
     check_counts_add(&w->r->counts, cluster, times);
     for (uint32_t i = 0; i < w->s->cluster_size / 8 && !ret; i += step) {
-        if (words[i]) {
-            ret = count_entry(w, GUINT64_FROM_BE(words[i]), times);
+        uint64_t entry = GUINT64_FROM_BE(words[i]), k = (entry & QCOW2_OFFSET_MASK) >> w->s->cluster_bits;
+
+        /* The usual one: plain, in the page of the one before, counted in a byte. */
+        if (page && !(entry & QCOW2_COMPRESSED) && !qcow2_in_cluster(w->s, entry & QCOW2_OFFSET_MASK) &&
+            k >> CHECK_PAGE_BITS == page_at && !page->order && times == 1 &&
+            ((uint8_t *)page->count)[k & (CHECK_PAGE - 1)] < UINT8_MAX && k) {
+            ((uint8_t *)page->count)[k & (CHECK_PAGE - 1)]++;
+            w->r->flags_seen |= (entry & QCOW2_COPIED) != 0;
+            continue;
+        }
+        if (entry) {
+            ret = count_entry(w, entry, times);
+        }
+        if (entry && !ret && k < w->r->clusters) {
+            page_at = k >> CHECK_PAGE_BITS;
+            page = w->r->counts.pages[page_at];
         }
     }
     return ret;
@@ -177,7 +233,7 @@ int coroutine_fn qcow2_co_refs_count_tree(BlockDriverState *bs, Qcow2Refs *r, co
     check_counts_init(&w.times, r->clusters);
     places = tables_of_l1(w.s, l1, l1_size, r->clusters, &w.times, &err);
     if (places) {
-        ret = qcow2_co_walk_tables(bs, places, count_table_fn, &w);
+        ret = qcow2_co_walk_tables(bs, places, WALK_WORKERS, count_table_fn, &w);
         g_array_free(places, true);
     }
     for (uint32_t i = 0; i < l1_size; i++) {
@@ -258,11 +314,52 @@ static void refs_change(RefsWalk *w, CheckPage *p, void *block, uint64_t i, uint
     }
 }
 
+/* The usual case in loops that a compiler can make short: refcounts of 16 bits, less than 256 references to a
+ * cluster. Clusters [@k, +@n), of one page. False: there is something wrong, look at them one by one. */
+static bool refs_usual(RefsWalk *w, CheckPage *p, uint16_t *block, uint64_t k, uint64_t n)
+{
+    const uint8_t *refs = (const uint8_t *)p->count + (k & (CHECK_PAGE - 1));
+    bool bad = false;
+
+    switch (w->step) {
+    case REFS_CAN_ADD:
+        for (uint64_t i = 0; i < n; i++) {
+            uint16_t count = GUINT16_FROM_BE(block[i]);
+
+            bad |= refs[i] && (!count || count > UINT16_MAX - UINT8_MAX);
+        }
+        return !bad;
+    case REFS_CAN_SUB:
+        for (uint64_t i = 0; i < n; i++) {
+            bad |= GUINT16_FROM_BE(block[i]) < refs[i];
+        }
+        return !bad;
+    case REFS_ADD:
+        for (uint64_t i = 0; i < n; i++) {
+            block[i] = GUINT16_TO_BE(GUINT16_FROM_BE(block[i]) + refs[i]);
+        }
+        return true;
+    default:
+        for (uint64_t i = 0; i < n; i++) {
+            uint16_t count = GUINT16_FROM_BE(block[i]) - refs[i];
+
+            block[i] = GUINT16_TO_BE(count);
+            if (refs[i] && !count) {
+                refs_freed(w->r, k + i);
+            } else if (refs[i] && count == 1) {
+                p->copied[((k + i) & (CHECK_PAGE - 1)) / 8] |= 1 << ((k + i) % 8);
+            }
+        }
+        return true;
+    }
+}
+
 static int refs_block_fn(void *opaque, uint64_t r, void *block, bool *changed)
 {
     RefsWalk *w = opaque;
     Qcow2State *s = w->s;
     uint64_t base = r * s->rb_entries, end = MIN(base + s->rb_entries, w->r->clusters);
+    uint16_t *wide = s->refcount_order == 4 ? block : NULL;
 
     for (uint64_t k = base; k < end; k++) {
         CheckPage *p = w->r->counts.pages[k >> CHECK_PAGE_BITS];
@@ -270,6 +367,11 @@ static int refs_block_fn(void *opaque, uint64_t r, void *block, bool *changed)
 
         if (!p) {
             k |= CHECK_PAGE - 1;
+            continue;
+        }
+        if (wide && !p->order && refs_usual(w, p, wide + (k - base), k, MIN(end, (k | (CHECK_PAGE - 1)) + 1) - k)) {
+            *changed |= w->step == REFS_ADD || w->step == REFS_SUB;
+            k = MIN(end, (k | (CHECK_PAGE - 1)) + 1) - 1;
             continue;
         }
         n = check_page_get(p, k & (CHECK_PAGE - 1));
@@ -314,7 +416,7 @@ int coroutine_fn qcow2_co_refs_step(BlockDriverState *bs, Qcow2Refs *refs, Qcow2
         g_array_append_val(places, p);
     }
     if (!ret) {
-        ret = qcow2_co_walk_tables(bs, places, refs_block_fn, &w);
+        ret = qcow2_co_walk_tables(bs, places, WALK_WORKERS, refs_block_fn, &w);
     }
     g_array_free(places, true);
     if (err) {
@@ -375,7 +477,7 @@ static int coroutine_fn flags_co_walk(BlockDriverState *bs, const Qcow2Refs *r, 
     check_counts_init(&times, clusters);
     places = tables_of_l1(s, l1, l1_size, clusters, &times, NULL);
     if (places) {
-        ret = qcow2_co_walk_tables(bs, places, flags_table_fn, &w);
+        ret = qcow2_co_walk_tables(bs, places, WALK_WORKERS, flags_table_fn, &w);
         g_array_free(places, true);
     }
     check_counts_free(&times);
