@@ -11,6 +11,7 @@ import statistics
 import subprocess
 import time
 
+from images import images
 from daemons import MIB, Daemon, Failed, cpu_us, finish, forget, kill, measure, memory, node, put_on, start, wait_socket
 
 RANDOM = [("read 4k d1", "-d 1"), ("read 4k d32", "-d 32"), ("write 4k d1", "-w -d 1"), ("write 4k d32", "-w -d 32")]
@@ -339,5 +340,5 @@ def startup(b):
     b.row("memory at the start", "MiB", size, "peer", ("<=", 1))
 
 
-CASES = {"startup": startup, "qmp": qmp, "nbd": nbd, "mirror": mirror, "client": client, "idle": idle,
-         "snapshots": snapshots}
+CASES = {"startup": startup, "images": images, "qmp": qmp, "nbd": nbd, "mirror": mirror, "client": client,
+         "idle": idle, "snapshots": snapshots}

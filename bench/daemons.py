@@ -13,6 +13,7 @@ import subprocess
 import time
 
 MIB = 1 << 20
+GIB = 1 << 30
 PR_SET_PDEATHSIG = 1
 TICK_US = 1e6 / os.sysconf("SC_CLK_TCK")
 WAIT_S = 30

@@ -135,6 +135,7 @@ typedef struct BlockLimits {
 } BlockLimits;
 
 typedef struct BlockDriverInfo {
+    bool encrypted;
     int64_t cluster_size;           /* bytes; 0: none */
     int64_t subcluster_size;
     int64_t vm_state_offset;

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* cmd_object.c: objects that are no nodes: iothreads, throttle groups. */
+/* cmd_object.c: objects that are no nodes: iothreads, throttle groups, secrets. */
 #include "base/osdep.h"
 #include "base/str.h"
 #include "block/aio.h"
+#include "crypto/secret.h"
 #include "drivers/filter/throttle_group.h"
 #include "qapi-commands.h"
 
@@ -50,7 +51,7 @@ void qmp_object_add(ObjectOptions *arg, Error **errp)
         error_append_hint(errp, "Identifiers consist of letters, digits, '-', '.', '_', starting with a letter.\n");
         return;
     }
-    if (throttle_group_by_id(arg->id) || (arg->qom_type != OBJECT_TYPE_IOTHREAD && iothread_by_id(arg->id))) {
+    if (throttle_group_by_id(arg->id) || secret_exists(arg->id) || (arg->qom_type != OBJECT_TYPE_IOTHREAD && iothread_by_id(arg->id))) {
         error_setg(errp, "attempt to add duplicate property '%s' to object (type 'container')", arg->id);
         return;
     }
@@ -60,6 +61,9 @@ void qmp_object_add(ObjectOptions *arg, Error **errp)
         break;
     case OBJECT_TYPE_THROTTLE_GROUP:
         throttle_group_create(arg->id, &arg->u.throttle_group, errp);
+        break;
+    case OBJECT_TYPE_SECRET:
+        secret_create(arg->id, &arg->u.secret, errp);
         break;
     default:
         g_assert_not_reached();
@@ -75,6 +79,8 @@ void qmp_object_del(const char *id, Error **errp)
         iothread_destroy(t, errp);
     } else if (g) {
         throttle_group_destroy(g, errp);
+    } else if (secret_exists(id)) {
+        secret_destroy(id);
     } else {
         error_setg(errp, "object '%s' not found", id);
     }

@@ -59,6 +59,7 @@ static ImageInfo *coroutine_fn image_info(ImageQuery *q, BlockDriverState *bs, u
             info->has_cluster_size = true;
             info->cluster_size = bdi.cluster_size;
         }
+        info->has_encrypted = info->encrypted = bdi.encrypted;
         info->has_dirty_flag = true;
         info->dirty_flag = bdi.is_dirty;
     }

@@ -65,7 +65,7 @@ static const HeaderCase header_cases[] = {
     { "backing-name-70000", { { 8, 8, 512 }, { 16, 4, 70000 } }, 0, "Backing file name too long" },
     { "crypt-3", { { 32, 4, 3 } }, 0, "Unsupported encryption method 3" },
     { "crypt-aes", { { 32, 4, 1 } }, 0, "Unsupported qcow2 feature(s): AES encryption" },
-    { "crypt-luks", { { 32, 4, 2 } }, 0, "Unsupported qcow2 feature(s): LUKS encryption" },
+    { "crypt-luks", { { 32, 4, 2 } }, 0, "Missing CRYPTO header for crypt method 2" },
     { "size-2^63", { { 24, 8, 1ULL << 63 } }, 0, "Image is too big" },
     { "size-for-l1", { { 24, 8, 1ULL << 40 } }, 0, "L1 table is too small" },
     { "l1-large", { { 36, 4, 0x7fffffff } }, 0, "Active L1 table too large" },

@@ -71,6 +71,7 @@ typedef struct CompatOpen {
     QDict *options;                     /* besides, nested strings, lent; NULL: none */
     bool image_opts;                    /* name is options */
     bool writable, resize, force_share, no_backing, unmap, check, quiet;
+    bool no_data;                       /* only what the image says of itself is asked for */
     bool no_share;                      /* nobody may write to it meanwhile */
     int cache_flags;                    /* of compat_cache_mode() */
     const char *aio;                    /* NULL: not said */

@@ -167,7 +167,21 @@ static int coroutine_fn convert_into(ConvertCall *call, int64_t length, Error **
     if (!call->target.image_opts) {
         call->target.format = call->format;
     }
+    const char *secret = call->no_create ? NULL : compat_create_get(call->create, "encrypt.key-secret");
+    QDict *options = NULL;
+
+    if (secret) {
+        /* What it was just encrypted with opens it. */
+        QDict *encrypt = qdict_new();
+
+        options = qdict_new();
+        qdict_put_str(encrypt, "format", compat_create_get(call->create, "encrypt.format"));
+        qdict_put_str(encrypt, "key-secret", secret);
+        qdict_put_obj(options, "encrypt", encrypt);
+        call->target.options = options;
+    }
     call->o.target = compat_co_open_report(&call->target);
+    qdict_unref(options);
     if (!call->o.target) {
         return -EIO;
     }

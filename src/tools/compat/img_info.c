@@ -167,7 +167,7 @@ static void free_info(void *info)
 
 int img_info(int argc, char **argv, const CompatCommand *cmd)
 {
-    InfoCall call = { .open.no_backing = true };
+    InfoCall call = { .open = { .no_backing = true, .no_data = true } };
     int c;
 
     while ((c = compat_next_option(argc, argv, cmd)) != -1) {

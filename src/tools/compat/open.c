@@ -239,6 +239,12 @@ static QDict *node_typed(QDict *d, bool named, Error **errp)
 
 static QDict *options_typed(QDict *d, bool named, Error **errp)
 {
+    QDict *encrypt = qdict_get(d, "encrypt");
+
+    /* There is one kind that can be opened. */
+    if (encrypt && qdict_type(encrypt) == QTYPE_QDICT && !qdict_haskey(encrypt, "format")) {
+        qdict_put_str(encrypt, "format", "luks");
+    }
     guess_protocol(d);
     QDict *typed = node_typed(d, named, errp);
 
@@ -382,7 +388,7 @@ BlockBackend *coroutine_fn compat_co_open(const CompatOpen *o, Error **errp)
 {
     int flags = o->cache_flags | (o->writable ? BDRV_O_RDWR : 0) | (o->resize ? BDRV_O_RESIZE : 0) |
                 (o->no_backing ? BDRV_O_NO_BACKING : 0) | (o->unmap ? BDRV_O_UNMAP : 0) |
-                (o->check ? BDRV_O_CHECK : 0) | (o->no_share && !o->force_share ? BDRV_O_NO_SHARE : 0);
+                (o->check ? BDRV_O_CHECK : 0) | (o->no_data ? BDRV_O_NO_IO : 0) | (o->no_share && !o->force_share ? BDRV_O_NO_SHARE : 0);
     const char *filename;
     QDict *options = collect_options(o, &filename, errp);
 

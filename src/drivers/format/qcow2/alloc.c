@@ -83,8 +83,11 @@ uint64_t qcow2_alloc_try(BlockDriverState *bs, uint64_t want, uint64_t *cluster,
     for (i = s->win_next - base; i < end && qcow2_refcount_get(s->win_rb->data, order, i); i++) {
     }
     *cluster = base + i;
-    *fresh = *cluster >= s->fresh_from;
-    if (!*fresh) {
+    bool behind = *cluster >= s->fresh_from;
+
+    /* Zeroes that are decrypted are none. */
+    *fresh = behind && !s->crypt_method;
+    if (!behind) {
         end = MIN(end, s->fresh_from - base);   /* all or none of a run */
     }
     while (n < want && i + n < end && !qcow2_refcount_get(s->win_rb->data, order, i + n)) {

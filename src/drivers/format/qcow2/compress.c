@@ -248,7 +248,7 @@ int coroutine_fn qcow2_co_pwritev_compressed(BlockDriverState *bs, int64_t offse
     uint8_t *cluster, *stream;
     int ret = 0;
 
-    if (s->external) {
+    if (s->external || s->crypt_method) {
         return -ENOTSUP;
     }
     if (qcow2_in_cluster(s, offset) || (qcow2_in_cluster(s, end) && end != s->length_bytes)) {

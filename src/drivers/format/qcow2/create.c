@@ -253,6 +253,11 @@ static int coroutine_fn create_co_grow(BlockDriverState *file, const CreateParam
     if (!c) {
         return -EPERM;
     }
+    ret = p->o->encrypt ? qcow2_co_crypt_create(bs, p->o->encrypt, errp) : 0;
+    if (ret < 0) {
+        bdrv_root_unref_child(c);
+        return ret;
+    }
     ret = bdrv_co_truncate(c, p->o->size, false, p->prealloc, 0, errp);
     if (ret < 0) {
         error_prepend(errp, "Could not resize image: ");

@@ -290,7 +290,7 @@ static int header_compression(Qcow2State *s, const uint8_t *h, Error **errp)
     return 0;
 }
 
-static int header_encryption(const uint8_t *h, Error **errp)
+static int header_encryption(Qcow2State *s, const uint8_t *h, Error **errp)
 {
     uint32_t method = get32(h, H_CRYPT);
 
@@ -298,10 +298,11 @@ static int header_encryption(const uint8_t *h, Error **errp)
         error_setg(errp, "Unsupported encryption method %" PRIu32, method);
         return -EINVAL;
     }
-    if (method) {
-        error_setg(errp, "Unsupported qcow2 feature(s): %s encryption", method == 1 ? "AES" : "LUKS");
+    if (method == 1) {
+        error_setg(errp, "Unsupported qcow2 feature(s): AES encryption");
         return -ENOTSUP;
     }
+    s->crypt_method = method;
     return 0;
 }
 
@@ -352,7 +353,7 @@ static int header_parse(BlockDriverState *bs, const uint8_t *h, int flags, Error
     Qcow2State *s = bs->opaque;
     g_autofree char *backing = NULL;
     uint64_t ext_end;
-    int ret = header_encryption(h, errp);
+    int ret = header_encryption(s, h, errp);
 
     if (!ret) {
         ret = header_backing_name(bs, h, &ext_end, &backing, errp);
@@ -473,6 +474,7 @@ static void put_fixed(Qcow2State *s, uint8_t *h, uint32_t header_length)
     put32(h, H_VERSION, s->version);
     put32(h, H_CLUSTER_BITS, s->cluster_bits);
     put64(h, H_SIZE, s->length_bytes);
+    put32(h, H_CRYPT, s->crypt_method);
     put32(h, H_L1_SIZE, s->l1_size);
     put64(h, H_L1_OFFSET, s->l1_offset);
     put64(h, H_REFTABLE_OFFSET, s->reftable_offset);

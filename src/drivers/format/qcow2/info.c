@@ -23,6 +23,7 @@ int qcow2_get_info(BlockDriverState *bs, BlockDriverInfo *info)
     info->cluster_size = s->cluster_size;
     info->subcluster_size = s->subcluster_size;
     info->vm_state_offset = qcow2_l1_needed(s, s->length_bytes) << l1_shift;
+    info->encrypted = s->crypt_method;
     info->is_dirty = s->incompatible & QCOW2_INCOMPAT_DIRTY;
     qcow2_unlock(s);
     return 0;
@@ -48,6 +49,9 @@ ImageInfoSpecific *qcow2_get_specific_info(BlockDriverState *bs, Error **errp)
     }
     if (s->bitmaps && s->bitmaps->entries->len) {
         q->bitmaps = qcow2_bitmaps_info(bs);
+    }
+    if (s->crypt) {
+        q->encrypt = qcow2_crypt_info(s);
     }
     if (s->external) {
         q->data_file = g_strdup(s->data_file_name);

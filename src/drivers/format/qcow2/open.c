@@ -216,6 +216,7 @@ static void state_init(Qcow2State *s)
 static void state_free(Qcow2State *s)
 {
     qcow2_alloc_close_window(s);
+    qcow2_crypt_free(s);
     qcow2_unpacked_forget(s, 0, UINT64_MAX);
     qcow2_cache_destroy(&s->l2);
     qcow2_cache_destroy(&s->rb);
@@ -341,7 +342,10 @@ static int coroutine_fn qcow2_co_open(BlockDriverState *bs, const BlockdevOption
         state_free(s);
         return ret;
     }
-    ret = qcow2_co_bitmaps_open(bs, flags, errp);
+    ret = qcow2_co_crypt_open(bs, o->encrypt, flags, errp);
+    if (ret >= 0) {
+        ret = qcow2_co_bitmaps_open(bs, flags, errp);
+    }
     if (ret < 0) {
         qcow2_bitmaps_free(bs);
         state_free(s);
@@ -494,7 +498,7 @@ static void qcow2_refresh_limits(BlockDriverState *bs, BlockLimits *bl)
 {
     Qcow2State *s = bs->opaque;
 
-    bl->request_alignment = 1;
+    bl->request_alignment = s->crypt_method ? BDRV_SECTOR_SIZE : 1;
     bl->pdiscard_alignment = s->cluster_size;
     bl->pwrite_zeroes_alignment = s->subcluster_size;
     bl->max_transfer = bl->opt_transfer = 0;

@@ -14,6 +14,7 @@
  *   codec.c         one cluster to a stream and back
  *   zero_discard.c  zero clusters, discard
  *   grow.c          length, preallocation
+ *   crypt.c         encryption
  *   bitmap*.c       dirty bitmaps stored in the image; see bitmap.h
  *   snapshot*.c     snapshots inside the image; see snapshot.h
  *   amend*.c        another version, width of refcounts ...; see amend.h
@@ -138,6 +139,8 @@
 #define QCOW2_BITS_ZERO         UINT64_C(0xffffffff00000000)
 
 /* Header extensions */
+#define QCOW2_CRYPT_LUKS        2
+
 #define QCOW2_EXT_END           0
 #define QCOW2_EXT_BACKING_FMT   0xe2792aca
 #define QCOW2_EXT_FEATURES      0x6803f857
@@ -210,6 +213,8 @@ typedef struct Qcow2State {
     uint32_t subcluster_size;           /* of the cluster, without extended entries */
     bool external;                      /* guest data lies in a file of its own */
     bool raw_data;                      /* ... which reads as the disk does */
+    unsigned crypt_method;              /* QCOW2_CRYPT_* */
+    struct Qcow2Crypt *crypt;           /* of an encrypted image; crypt.h */
     char *data_file_name;               /* as the header has it; or NULL */
     BdrvChild *data_file;               /* where guest data lies: bs->file, or the external file; NULL:
                                          * opened without guest data (BDRV_O_NO_IO) */
@@ -552,6 +557,24 @@ int coroutine_fn qcow2_co_pwrite_zeroes(BlockDriverState *bs, int64_t offset, in
 int coroutine_fn qcow2_co_unmap(BlockDriverState *bs, uint64_t offset, uint64_t bytes);
 int coroutine_fn qcow2_co_make_empty(BlockDriverState *bs);
 int coroutine_fn qcow2_co_pdiscard(BlockDriverState *bs, int64_t offset, int64_t bytes);
+
+/* Read @c, zeroes behind its end. */
+int coroutine_fn qcow2_co_read_child(BdrvChild *c, uint64_t host, uint64_t bytes, QEMUIOVector *qiov, size_t qiov_offset,
+                                     BdrvRequestFlags flags);
+
+/* ---- crypt.c ---- */
+typedef struct Qcow2Crypt Qcow2Crypt;
+/* Guest data at @host of the file; with encryption whole sectors. */
+int coroutine_fn qcow2_co_read_encrypted(BlockDriverState *bs, uint64_t host, uint64_t bytes, QEMUIOVector *qiov,
+                                         size_t qiov_offset);
+int coroutine_fn qcow2_co_write_data(BlockDriverState *bs, uint64_t host, uint64_t bytes, QEMUIOVector *qiov,
+                                     size_t qiov_offset, BdrvRequestFlags flags);
+/* Main thread. Get the key; or, where only the image itself is asked about, the header. */
+int coroutine_fn qcow2_co_crypt_open(BlockDriverState *bs, const BlockdevQcow2Encryption *opts, int flags, Error **errp);
+void qcow2_crypt_free(Qcow2State *s);
+ImageInfoSpecificQCow2Encryption *qcow2_crypt_info(Qcow2State *s);
+/* Make an image encrypted that has no data yet. */
+int coroutine_fn qcow2_co_crypt_create(BlockDriverState *bs, const QCryptoBlockCreateOptions *opts, Error **errp);
 
 /* ---- bitmap.c; main thread, no request in flight ---- */
 typedef struct Qcow2Bitmaps Qcow2Bitmaps;

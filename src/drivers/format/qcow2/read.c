@@ -6,8 +6,8 @@
  */
 #include "drivers/format/qcow2/qcow2.h"
 
-static int coroutine_fn read_co_child(BdrvChild *c, uint64_t host, uint64_t bytes, QEMUIOVector *qiov,
-                                      size_t qiov_offset, BdrvRequestFlags flags)
+int coroutine_fn qcow2_co_read_child(BdrvChild *c, uint64_t host, uint64_t bytes, QEMUIOVector *qiov, size_t qiov_offset,
+                                     BdrvRequestFlags flags)
 {
     uint64_t end = bdrv_getlength_cached(c->bs);
     uint64_t n = host < end ? MIN(bytes, end - host) : 0;
@@ -26,7 +26,7 @@ int coroutine_fn qcow2_co_read_file(BlockDriverState *bs, uint64_t host, uint64_
                                     QEMUIOVector *qiov, size_t qiov_offset,
                                     BdrvRequestFlags flags)
 {
-    return read_co_child(bs->file, host, bytes, qiov, qiov_offset, flags);
+    return qcow2_co_read_child(bs->file, host, bytes, qiov, qiov_offset, flags);
 }
 
 int coroutine_fn qcow2_co_read_data(BlockDriverState *bs, uint64_t host, uint64_t bytes,
@@ -35,7 +35,10 @@ int coroutine_fn qcow2_co_read_data(BlockDriverState *bs, uint64_t host, uint64_
 {
     Qcow2State *s = bs->opaque;
 
-    return read_co_child(s->data_file, host, bytes, qiov, qiov_offset, flags);
+    if (unlikely(s->crypt)) {
+        return qcow2_co_read_encrypted(bs, host, bytes, qiov, qiov_offset);
+    }
+    return qcow2_co_read_child(s->data_file, host, bytes, qiov, qiov_offset, flags);
 }
 
 bool qcow2_backing_is_zero(BlockDriverState *bs, uint64_t offset, uint64_t bytes)
@@ -141,6 +144,9 @@ int coroutine_fn qcow2_co_block_status(BlockDriverState *bs, bool want_zero, int
         qcow2_use_end(s, e.epoch);
         *map = e.host;
         *file = s->data_file->bs;
+        if (s->crypt_method) {
+            return BDRV_BLOCK_DATA | BDRV_BLOCK_ALLOCATED;      /* not as it lies in the file */
+        }
         return BDRV_BLOCK_DATA | BDRV_BLOCK_OFFSET_VALID | BDRV_BLOCK_ALLOCATED |
                (__atomic_load_n(&s->sparse_data, __ATOMIC_RELAXED) ? BDRV_BLOCK_RECURSE : 0);
     case QCOW2_PACKED:

@@ -72,7 +72,7 @@ static int coroutine_fn piece_co_write_at(BlockDriverState *bs, Piece *p, uint64
         bdrv_co_debug_event(bs->file->bs, BLKDEBUG_EVENT_CLUSTER_ALLOC);
     }
     bdrv_co_debug_event(bs->file->bs, BLKDEBUG_EVENT_WRITE_AIO);
-    int ret = bdrv_co_pwritev_part(s->data_file, host, p->bytes, p->qiov, p->qiov_offset, p->flags);
+    int ret = qcow2_co_write_data(bs, host, p->bytes, p->qiov, p->qiov_offset, p->flags);
 
     qcow2_use_end(s, p->epoch);
     return ret;
@@ -182,8 +182,8 @@ static int coroutine_fn copy_co_data(BlockDriverState *bs, Piece *p)
         bdrv_co_debug_event(bs->file->bs, BLKDEBUG_EVENT_COW_WRITE);
     }
     bdrv_co_debug_event(bs->file->bs, BLKDEBUG_EVENT_WRITE_AIO);
-    ret = bdrv_co_pwritev(s->data_file, p->host + qcow2_in_cluster(s, p->copy_from + skip), qiov.size, &qiov,
-                          head - skip + tail ? p->flags & ~BDRV_REQ_REGISTERED_BUF : p->flags);
+    ret = qcow2_co_write_data(bs, p->host + qcow2_in_cluster(s, p->copy_from + skip), qiov.size, &qiov, 0,
+                              head - skip + tail ? p->flags & ~BDRV_REQ_REGISTERED_BUF : p->flags);
     qemu_iovec_destroy(&qiov);
     qemu_vfree(buf);
     return ret;

@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: MIT */
+/* crypt.h: encrypted images, for the files of this folder.
+ *
+ * METHOD 2 (LUKS): the header extension says where a LUKS header lies in the file. Guest data is encrypted in sectors
+ * of 512 bytes, which are numbered by where they lie in the file. Tables are not encrypted, nor are compressed
+ * clusters, which such images have none of.
+ *
+ * What lies behind the end of the file, or in a hole, is not zero when it is decrypted: no cluster is fresh in such an
+ * image (alloc.c), and what the file says of holes says nothing of the disk.
+ *
+ * Large requests are encrypted and decrypted on worker threads, small ones at once.
+ */
+#ifndef LIVEBLK_DRIVERS_QCOW2_CRYPT_H
+#define LIVEBLK_DRIVERS_QCOW2_CRYPT_H
+
+#include "crypto/luks.h"
+#include "drivers/format/qcow2/qcow2.h"
+
+struct Qcow2Crypt {
+    Luks luks;
+    CryptoCipher *cipher;       /* NULL: opened without a key */
+    uint64_t offset, bytes;     /* of the LUKS header, in the file */
+};
+
+#endif
