@@ -124,6 +124,30 @@ static void coroutine_fn move_disk(Disk *d)
     error_free(err);
 }
 
+/* Guests and jobs go on above: what they write is copied away from what the snapshot has. */
+static void coroutine_fn make_or_delete_snapshot(Disk *d)
+{
+    g_autofree QEMUSnapshotInfo *list = NULL;
+    QEMUSnapshotInfo info = { .name = "s" };
+    int n = bdrv_snapshot_list(d->source, &list), ret;
+    Error *err = NULL;
+
+    if (n < 0) {
+        return;         /* not qcow2 */
+    }
+    if (!n || (n < 3 && world_below(3))) {
+        ret = bdrv_snapshot_create(d->source, &info, &err);
+    } else {
+        ret = bdrv_snapshot_delete(d->source, list[world_below(n)].id_str, NULL, &err);
+    }
+    sim_trace("%d snapshots, one %s: %s", n, *info.id_str ? "more" : "less", err ? error_get_pretty(err) : "done");
+    /* Refcounts of one bit cannot say two. */
+    if (ret < 0 && !sim.off && !strstr(error_get_pretty(err), "too narrow")) {
+        sim_fail("snapshots: %s", error_get_pretty(err));
+    }
+    error_free(err);
+}
+
 static void set_full(Disk *d)
 {
     SimFile *f = sim_file_find((d->target_layer && world_below(2) ? d->target_layer : d->layer)->name);
@@ -307,6 +331,8 @@ void coroutine_fn operator_co(void *opaque)
             set_full(d);
         } else if (what == 15 && world.iothread) {
             move_disk(d);
+        } else if (what == 16 && !sim.faults) {
+            make_or_delete_snapshot(d);
         }
         control_co_unlock();
         co_sleep_ns(world_below(world_below(3) ? 3 * MS : 120 * MS));

@@ -14,6 +14,7 @@
 #include "block/block.h"
 #include "block/block_int-global-state.h"
 #include "block/block-backend.h"
+#include "block/snapshot.h"
 #include "job/job_private.h"
 #include "job/mirror.h"
 
