@@ -3,7 +3,7 @@
 """Goal: all that clients write through a node of driver compress lies compressed in the image, whatever
 its size and place; zeroes and discards stay what they are; the contents are the clients'.
 Method: requests of all sizes through an export, several in flight, also at the end of a disk that ends
-within a cluster; a model; the image read, mapped and checked by the peer.
+within a cluster; a model; the image read, mapped and checked by the peer. A mirror too.
 """
 import json
 import os
@@ -13,7 +13,7 @@ import sys
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)),
                                 '..', 'lib'))
 from oracle import (Server, check_image, expect, expect_equal,  # noqa: E402
-                    make_image, nbd_module, run, tool)
+                    make_image, nbd_module, random_file, run, tool)
 
 SIZE = (3 << 20) + 512 * 5
 CASES = [('64k', 'zlib'), ('4k', 'zstd'), ('512', 'zlib'), ('2M', 'zstd')]
@@ -93,11 +93,32 @@ def case(box, server, nbd, cluster, kind):
     expect(plain <= packed // 10, f'{cluster} {kind}: {plain} bytes plain')
 
 
+def a_mirror_ends_in_compressed_clusters(box, server):
+    random_file(box, 'source.raw', SIZE)
+    with open(os.path.join(box.path, 'source.raw'), 'r+b') as f:
+        f.write(bytes(range(256)) * 4096)
+    make_image(box, 'm.qcow2', 'qcow2', SIZE)
+    server.add_image('source', 'source.raw', 'raw')
+    server.add({'driver': 'compress', 'node-name': 'm', 'file': {
+        'driver': 'qcow2', 'file': {'driver': 'file', 'filename': 'm.qcow2'}}})
+    server.qmp('blockdev-mirror', **{'job-id': 'j', 'device': 'source', 'target': 'm', 'sync': 'full'})
+    server.wait_event('BLOCK_JOB_READY')
+    server.qmp('job-complete', id='j')
+    server.wait_event('BLOCK_JOB_COMPLETED')
+    server.qmp('blockdev-del', **{'node-name': 'source'})
+    server.qmp('blockdev-del', **{'node-name': 'm'})
+    check_image(box, 'm.qcow2')
+    tool(box, 'qemu-img', 'compare', '-f', 'qcow2', '-F', 'raw', 'm.qcow2', 'source.raw')
+    text = tool(box, 'qemu-img', 'check', 'm.qcow2')
+    expect(' 0.00% compressed' not in text, text)
+
+
 def test(box, args):
     nbd = nbd_module()
     server = Server(box, args.daemon)
     for cluster, kind in CASES:
         case(box, server, nbd, cluster, kind)
+    a_mirror_ends_in_compressed_clusters(box, server)
     server.quit()
 
 

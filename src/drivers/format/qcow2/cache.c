@@ -11,6 +11,7 @@
 #include "drivers/format/qcow2/qcow2.h"
 
 #define MIN_TABLES 4
+#define SMALL_TABLE_MAX 4096
 
 void qcow2_cache_init(Qcow2Cache *c, uint32_t table_bytes, uint64_t limit_bytes)
 {
@@ -83,13 +84,26 @@ static void cache_evict(Qcow2Cache *c)
     }
 }
 
+/* Small tables are many: each takes no more than it has. */
+static void *table_alloc(BlockDriverState *bs, uint32_t bytes)
+{
+    size_t align = MAX(bs->file->bs->bl.min_mem_alignment, BDRV_SECTOR_SIZE);
+    void *data;
+
+    if (bytes >= SMALL_TABLE_MAX) {
+        return qemu_blockalign(bs->file->bs, bytes);
+    }
+    data = aligned_alloc(align, ROUND_UP(bytes, align));
+    return data ? data : qemu_blockalign(bs->file->bs, bytes);
+}
+
 static Qcow2Table *cache_insert(BlockDriverState *bs, Qcow2Cache *c, uint64_t offset)
 {
     Qcow2Table *t = g_new0(Qcow2Table, 1);
 
     cache_evict(c);
     t->offset = offset;
-    t->data = qemu_blockalign(bs->file->bs, c->table_bytes);
+    t->data = table_alloc(bs, c->table_bytes);
     t->pins = 1;
     t->cached = t->used = true;
     qemu_co_queue_init(&t->waiters);

@@ -9,6 +9,9 @@
 #define DIRECTORY_MAX   (64 * MiB)
 /* Snapshots may refer to so many times the file's length in L1 tables; more is damage, or malice. */
 #define L1_BYTES_FACTOR 4
+/* Pages of counters that are always granted (60 MiB), and what each further one needs of the file. */
+#define PAGES_FREE      12288
+#define CHECK_BLOCK     4096
 
 void check_say(Qcow2Check *c, const char *fmt, ...)
 {
@@ -30,6 +33,10 @@ bool check_region(Qcow2Check *c, uint64_t offset, uint64_t bytes, uint32_t n)
 
     if (!bytes) {
         return true;
+    }
+    if (unlikely(c->refs.n_made > c->pages_max)) {
+        c->scattered = true;
+        return false;
     }
     if (end < offset || end > (uint64_t)c->file_bytes + s->cluster_size - 1) {
         check_say(c, "ERROR: counting reference for region exceeding the end of the file by one cluster or more: "
@@ -523,6 +530,10 @@ static int coroutine_fn check_co_count(Qcow2Check *c)
     if (ret >= 0) {
         check_refcount_structure(c, true);
     }
+    if (ret >= 0 && c->scattered) {
+        check_say(c, "ERROR: the image refers to more places than its file can hold");
+        ret = -EFBIG;
+    }
     return ret;
 }
 
@@ -572,6 +583,16 @@ static int coroutine_fn check_co_run(Qcow2Check *c)
     return ret;
 }
 
+/* A cluster that is there takes a block of the file system at least, and tables name what is there, or
+ * neighbours that were allocated together. */
+uint64_t coroutine_fn check_co_pages_max(BlockDriverState *bs)
+{
+    int64_t allocated = bdrv_co_get_allocated_file_size(bs->file->bs);
+
+    allocated = allocated < 0 ? bdrv_co_getlength(bs->file->bs) : allocated;
+    return PAGES_FREE + MAX(allocated, 0) / CHECK_BLOCK;
+}
+
 int coroutine_fn qcow2_co_check(BlockDriverState *bs, BdrvCheckResult *res, BdrvCheckMode fix)
 {
     Qcow2State *s = bs->opaque;
@@ -590,6 +611,7 @@ int coroutine_fn qcow2_co_check(BlockDriverState *bs, BdrvCheckResult *res, Bdrv
         return -EFBIG;
     }
     res->total_clusters = DIV_ROUND_UP(s->length_bytes, s->cluster_size);
+    c.pages_max = check_co_pages_max(bs);
     if (!check_counts_init(&c.refs, c.clusters) || !check_counts_init(&c.tables, c.clusters)) {
         ret = -ENOMEM;
     } else {

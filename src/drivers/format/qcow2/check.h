@@ -38,6 +38,7 @@ typedef struct CheckPage {
 typedef struct CheckCounts {
     CheckPage **pages;
     uint64_t n_pages;
+    uint64_t n_made;                    /* pages that are there */
 } CheckCounts;
 
 /* False: no memory; free all the same. */
@@ -58,6 +59,8 @@ typedef struct Qcow2Check {
     BdrvCheckMode fix;
     int64_t file_bytes;
     uint64_t clusters;                  /* of the file */
+    uint64_t pages_max;                 /* of counters: what the file's allocated blocks could need */
+    bool scattered;                     /* references go to more places */
     CheckCounts refs;                   /* references to each cluster */
     CheckCounts tables;                 /* of these, those from L1 tables; copied: from the active one */
     unsigned structure_errors;          /* corruptions of the refcount structure itself */
@@ -67,6 +70,8 @@ typedef struct Qcow2Check {
     bool downs;                         /* there are refcounts to be lowered */
 } Qcow2Check;
 
+/* How many pages of counters the references of @bs may need, so that memory follows what the file holds. */
+uint64_t coroutine_fn check_co_pages_max(BlockDriverState *bs);
 /* Tell of something. */
 void check_say(Qcow2Check *c, const char *fmt, ...) G_GNUC_PRINTF(2, 3);
 /* [offset, +bytes) is referred to @n times. False, and told, if the file does not reach there. */

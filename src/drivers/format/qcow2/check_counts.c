@@ -6,6 +6,7 @@
 bool check_counts_init(CheckCounts *c, uint64_t clusters)
 {
     c->n_pages = (clusters >> CHECK_PAGE_BITS) + 1;
+    c->n_made = 0;
     c->pages = g_try_new0(CheckPage *, c->n_pages);
     return c->pages;
 }
@@ -28,6 +29,7 @@ CheckPage *check_counts_page(CheckCounts *c, uint64_t cluster)
     g_assert(i < c->n_pages);
     if (!c->pages[i]) {
         c->pages[i] = g_new0(CheckPage, 1);
+        c->n_made++;
         c->pages[i]->count = g_malloc0(CHECK_PAGE);
     }
     return c->pages[i];

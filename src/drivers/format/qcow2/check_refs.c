@@ -40,6 +40,10 @@ static void count_region(Qcow2Check *c, uint64_t offset, uint64_t bytes, bool ad
     unsigned bits = c->s->cluster_bits;
 
     for (uint64_t k = offset >> bits; k <= (offset + bytes - 1) >> bits && k < c->clusters; k++) {
+        if (add && unlikely(c->refs.n_made > c->pages_max)) {
+            c->scattered = true;
+            return;
+        }
         if (add) {
             check_counts_add(&c->refs, k, 1);
         } else {
@@ -60,7 +64,7 @@ void check_refcount_structure(Qcow2Check *c, bool add)
             count_region(c, s->reftable[r], s->cluster_size, add);
         }
     }
-    if (!add) {
+    if (!add || c->scattered) {
         return;
     }
     for (uint64_t r = 0; r < s->reftable_size; r++) {

@@ -6,6 +6,7 @@
 #include "drivers/format/qcow2/snapshot.h"
 
 #define PAGE (1u << QCOW2_OVERLAP_PAGE_BITS)
+#define PAGES_MAX (128 * 1024)          /* 128 MiB: tables may be scattered over any length, to harm us */
 
 static const struct { unsigned what; const char *name; } sections[] = {
     { OVERLAP_HEADER, "qcow2_header" },
@@ -75,13 +76,17 @@ void qcow2_overlap_free(Qcow2State *s)
         g_free(s->overlap_pages[i]);
     }
     g_clear_pointer(&s->overlap_pages, g_free);
-    s->overlap_n_pages = 0;
+    s->overlap_n_pages = s->overlap_n_made = 0;
 }
 
+/* NULL: there are PAGES_MAX already. */
 static uint16_t *page_of(Qcow2State *s, uint64_t cluster)
 {
     uint64_t i = cluster >> QCOW2_OVERLAP_PAGE_BITS;
 
+    if (s->overlap_n_made >= PAGES_MAX && (i >= s->overlap_n_pages || !s->overlap_pages[i])) {
+        return NULL;
+    }
     if (i >= s->overlap_n_pages) {
         uint64_t n = MAX(i + 1, s->overlap_n_pages + s->overlap_n_pages / 2);
 
@@ -91,6 +96,7 @@ static uint16_t *page_of(Qcow2State *s, uint64_t cluster)
     }
     if (!s->overlap_pages[i]) {
         s->overlap_pages[i] = g_new0(uint16_t, PAGE);
+        s->overlap_n_made++;
     }
     return s->overlap_pages[i];
 }
@@ -104,7 +110,11 @@ void qcow2_overlap_add(Qcow2State *s, unsigned what, uint64_t cluster, uint64_t 
         return;
     }
     for (uint64_t k = cluster; k < cluster + n && k < limit; k++) {
-        page_of(s, k)[k & (PAGE - 1)] |= what;
+        uint16_t *page = page_of(s, k);
+
+        if (page) {
+            page[k & (PAGE - 1)] |= what;
+        }
     }
 }
 

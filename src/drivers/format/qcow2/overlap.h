@@ -7,7 +7,8 @@
  *
  * Bits are set when something becomes metadata, and cleared when its cluster is freed. They may be out of
  * date in the safe direction (an L2 table that was copied away from): so a bit that is found is looked into
- * before it counts, and cleared if nothing is there any more.
+ * before it counts, and cleared if nothing is there any more. Memory is bounded: what lies in more places than
+ * even tables of very large images do is not watched.
  *
  * `lock` held, unless said otherwise.
  */

@@ -148,7 +148,7 @@
 #define QCOW2_EXT_BITMAPS       0x23852875
 #define QCOW2_EXT_DATA_FILE     0x44415441
 
-#define QCOW2_OVERLAP_PAGE_BITS 12
+#define QCOW2_OVERLAP_PAGE_BITS 9
 
 typedef enum Qcow2Kind {
     QCOW2_UNALLOCATED,      /* the backing file, or zeroes */
@@ -259,7 +259,7 @@ typedef struct Qcow2State {
     char *damage;                       /* what was found; not told yet */
     uint64_t damage_offset, damage_bytes;       /* where; 0 bytes: not said */
     uint16_t **overlap_pages;           /* what each cluster holds; see overlap.h */
-    uint64_t overlap_n_pages;
+    uint64_t overlap_n_pages, overlap_n_made;
     bool cut_off;                       /* an entry behind the end of the file was found */
 
     LIST_HEAD(, Qcow2Alloc) allocs;

@@ -131,9 +131,11 @@ void qcow2_refs_count_range(Qcow2State *s, Qcow2Refs *r, uint64_t offset, uint64
     }
 }
 
+static const char too_scattered[] = "The image refers to more places than its file can hold";
+
 /* The distinct L2 tables of @l1, and how often each is named. */
 static GArray *tables_of_l1(Qcow2State *s, const uint64_t *l1, uint32_t l1_size, uint64_t clusters, CheckCounts *times,
-                            Error **errp)
+                            uint64_t pages_max, Error **errp)
 {
     GArray *places = g_array_new(false, false, sizeof(Qcow2Place));
 
@@ -149,6 +151,11 @@ static GArray *tables_of_l1(Qcow2State *s, const uint64_t *l1, uint32_t l1_size,
             g_array_free(places, true);
             return NULL;
         }
+        if (times->n_made > pages_max) {
+            error_setg(errp, "%s", too_scattered);
+            g_array_free(places, true);
+            return NULL;
+        }
         if (!check_counts_get(times, cluster)) {
             g_array_append_val(places, p);
         }
@@ -161,6 +168,7 @@ typedef struct TreeWalk {
     Qcow2State *s;
     Qcow2Refs *r;
     CheckCounts times;          /* how often an L2 table is named */
+    uint64_t pages_max;         /* of counters */
     Error **errp;
 } TreeWalk;
 
@@ -182,6 +190,10 @@ static int count_entry(TreeWalk *w, uint64_t entry, uint32_t times)
     if (last >= w->r->clusters || (!(entry & QCOW2_COMPRESSED) && qcow2_in_cluster(s, offset))) {
         error_setg(w->errp, "Cluster allocation offset %#" PRIx64 " invalid", offset);
         return -EIO;
+    }
+    if (w->r->counts.n_made > w->pages_max) {
+        error_setg(w->errp, "%s", too_scattered);
+        return -EFBIG;
     }
     for (uint64_t k = offset >> s->cluster_bits; k <= last; k++) {
         check_counts_add(&w->r->counts, k, times);
@@ -230,8 +242,12 @@ int coroutine_fn qcow2_co_refs_count_tree(BlockDriverState *bs, Qcow2Refs *r, co
     GArray *places;
     int ret = -EIO;
 
-    check_counts_init(&w.times, r->clusters);
-    places = tables_of_l1(w.s, l1, l1_size, r->clusters, &w.times, &err);
+    if (!r->counts.pages || !check_counts_init(&w.times, r->clusters)) {
+        error_setg_errno(errp, ENOMEM, "Could not count the references of the image");
+        return -ENOMEM;
+    }
+    w.pages_max = check_co_pages_max(bs);
+    places = tables_of_l1(w.s, l1, l1_size, r->clusters, &w.times, w.pages_max, &err);
     if (places) {
         ret = qcow2_co_walk_tables(bs, places, WALK_WORKERS, count_table_fn, &w);
         g_array_free(places, true);
@@ -474,8 +490,10 @@ static int coroutine_fn flags_co_walk(BlockDriverState *bs, const Qcow2Refs *r, 
     GArray *places;
     int ret = -EIO;
 
-    check_counts_init(&times, clusters);
-    places = tables_of_l1(s, l1, l1_size, clusters, &times, NULL);
+    if (!check_counts_init(&times, clusters)) {
+        return -ENOMEM;
+    }
+    places = tables_of_l1(s, l1, l1_size, clusters, &times, check_co_pages_max(bs), NULL);
     if (places) {
         ret = qcow2_co_walk_tables(bs, places, WALK_WORKERS, flags_table_fn, &w);
         g_array_free(places, true);
