@@ -50,9 +50,8 @@ LIVEBLK_PUBLIC int blk_exp_close_all_type(BlockExportType type, Error **errp);
 
 /* ---- the NBD server: one a process ---- */
 LIVEBLK_PUBLIC bool nbd_server_is_running(void);
-/* @max_connections, @handshake_max_s: 0 unlimited. */
-LIVEBLK_PUBLIC int nbd_server_start(SocketAddress *addr, uint32_t handshake_max_s,
-                                    uint32_t max_connections, Error **errp);
+/* 0, or -errno and *errp: it does not listen, or the objects named for TLS are not there. */
+LIVEBLK_PUBLIC int nbd_server_start(const NbdServerOptions *options, Error **errp);
 /* May suspend: exports end first. -ETIMEDOUT: one does not, but the server has stopped: it does not listen, clients
  * are cut off, and it can be started again. */
 LIVEBLK_PUBLIC int nbd_server_stop(Error **errp);

@@ -83,12 +83,12 @@ static uint8_t *decode_base64(const char *text, size_t *bytes, const char *what,
     for (const char *c = text; *c; c++) {
         digits += !g_ascii_isspace(*c);
         if (!g_ascii_isalnum(*c) && !strchr("+/=", *c) && !g_ascii_isspace(*c)) {
-            error_setg(errp, "Base64 data '%s' is not valid", text);
+            error_setg(errp, "Base64 data contains invalid characters");
             return NULL;
         }
     }
     if (digits % 4) {
-        error_setg(errp, "Base64 data '%s' is not valid", text);
+        error_setg(errp, "Base64 data is cut off: its length is not a multiple of four");
         return NULL;
     }
     data = g_base64_decode(text, &n);

@@ -302,6 +302,19 @@ static int coroutine_fn opt_export_name(NbdConnection *c, const uint8_t *data, u
     return nbd_co_write(c, answer, c->no_zeroes ? 10 : sizeof(answer));
 }
 
+static int coroutine_fn opt_starttls(NbdConnection *c)
+{
+    if (!nbd_server_wants_tls()) {
+        return reply_error(c, NBD_OPT_STARTTLS, NBD_REP_ERR_POLICY, "TLS not configured");
+    }
+    if (c->tls) {
+        return reply_error(c, NBD_OPT_STARTTLS, NBD_REP_ERR_INVALID, "TLS already enabled");
+    }
+    int ret = reply(c, NBD_OPT_STARTTLS, NBD_REP_ACK, NULL, 0);
+
+    return ret < 0 ? ret : nbd_co_start_tls(c);
+}
+
 static int coroutine_fn handle_option(NbdConnection *c, uint32_t option, const uint8_t *data, uint32_t len)
 {
     Cursor cur = { data, len };
@@ -309,6 +322,13 @@ static int coroutine_fn handle_option(NbdConnection *c, uint32_t option, const u
 
     if (bare && len) {
         return reply_error(c, option, NBD_REP_ERR_INVALID, "option with unexpected data");
+    }
+    if (nbd_server_wants_tls() && !c->tls && option != NBD_OPT_STARTTLS) {
+        if (!c->told_tls) {
+            error_report("nbd: a client is refused option 0x%x in plain text", option);
+            c->told_tls = true;
+        }
+        return reply_error(c, option, NBD_REP_ERR_TLS_REQD, "Option 0x%x not permitted before TLS", option);
     }
     switch (option) {
     case NBD_OPT_LIST:
@@ -326,7 +346,7 @@ static int coroutine_fn handle_option(NbdConnection *c, uint32_t option, const u
     case NBD_OPT_SET_META_CONTEXT:
         return opt_meta_context(c, option, cur);
     case NBD_OPT_STARTTLS:
-        return reply_error(c, option, NBD_REP_ERR_POLICY, "TLS not configured");
+        return opt_starttls(c);
     default:
         return reply_error(c, option, NBD_REP_ERR_UNSUP, "Unsupported option %u", option);
     }
@@ -377,6 +397,10 @@ int coroutine_fn nbd_co_negotiate(NbdConnection *c)
             return 0;
         }
         if (option == NBD_OPT_EXPORT_NAME) {
+            if (nbd_server_wants_tls() && !c->tls) {
+                error_report("nbd: a client is refused: it asks for an export in plain text");
+                return -EACCES;
+            }
             ret = opt_export_name(c, data, len);
             return ret < 0 ? ret : 1;
         }

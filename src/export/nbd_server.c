@@ -14,6 +14,8 @@ static struct {
     NbdListener listener;
     uint32_t max_connections, handshake_max_s;
     unsigned connections;
+    TlsCreds *tls_creds;                /* NULL: plain text; held */
+    SecureObject *tls_authz;            /* NULL: any client; held */
     LIST_HEAD(, NbdConnection) conns;
 } server;
 
@@ -54,6 +56,42 @@ BlockExport *nbd_export_find(const char *name)
 #define LEAVE_TRIES     100
 #define LEAVE_NS        (2 * 1000 * 1000)
 
+/* ---- TLS ---- */
+
+bool nbd_server_wants_tls(void)
+{
+    return server.tls_creds != NULL;
+}
+
+int coroutine_fn nbd_co_start_tls(NbdConnection *c)
+{
+    Error *err = NULL;
+    bool for_write = false;
+    int ret;
+
+    if (c->rstart != c->rend) {
+        /* What came in plain text before the handshake could be anyone's. */
+        error_report("nbd: a client is refused: it sent data in plain text behind the request for TLS");
+        return -EPROTO;
+    }
+    c->socket_drained = false;
+    c->tls = tls_session_new(server.tls_creds, c->fd, &err);
+    ret = c->tls ? 0 : -EIO;
+    while (c->tls && (ret = tls_session_handshake(c->tls, &for_write, &err)) == -EAGAIN) {
+        ret = aio_co_wait_fd(c->fd, for_write);
+        if (ret < 0) {
+            return ret;
+        }
+    }
+    if (ret == 0) {
+        ret = tls_session_check(c->tls, server.tls_authz, &err);
+    }
+    if (ret < 0) {
+        error_reportf_err(err, "nbd: a client is refused: ");
+    }
+    return ret;
+}
+
 /* ---- connections ---- */
 
 static void accept_update(void);
@@ -81,6 +119,7 @@ static void coroutine_fn connection_co(void *opaque)
     }
     TRACE(export, "nbd: client %d leaves export '%s'", c->fd, c->exp ? c->exp->common.id : "");
     LIST_REMOVE(c, link);
+    tls_session_free(c->tls);
     close(c->fd);
     __atomic_fetch_sub(&server.connections, 1, __ATOMIC_RELAXED);
     accept_update();
@@ -170,19 +209,48 @@ static void listener_close(void)
     nbd_listener_close(&server.listener);
 }
 
-int nbd_server_start(SocketAddress *addr, uint32_t handshake_max_s, uint32_t max_connections, Error **errp)
+static int take_tls(const NbdServerOptions *options, Error **errp)
+{
+    TlsCreds *creds = NULL;
+    SecureObject *authz = NULL;
+
+    if (options->tls_authz && !options->tls_creds) {
+        error_setg(errp, "TLS authorization is only valid with TLS credentials");
+        return -EINVAL;
+    }
+    if (options->tls_creds && !(creds = tls_creds_find(options->tls_creds, true, errp))) {
+        return -EINVAL;
+    }
+    if (options->tls_authz && !(authz = authz_find(options->tls_authz, errp))) {
+        return -EINVAL;
+    }
+    server.tls_creds = creds;
+    server.tls_authz = authz;
+    return 0;
+}
+
+int nbd_server_start(const NbdServerOptions *options, Error **errp)
 {
     if (server.running) {
         error_setg(errp, "NBD server already running");
         return -EBUSY;
     }
-    int ret = nbd_listener_open(&server.listener, addr, errp);
+    int ret = take_tls(options, errp);
 
+    ret = ret < 0 ? ret : nbd_listener_open(&server.listener, options->addr, errp);
     if (ret < 0) {
+        server.tls_creds = NULL;
+        server.tls_authz = NULL;
         return ret;
     }
-    server.max_connections = max_connections;
-    server.handshake_max_s = handshake_max_s;
+    if (server.tls_creds) {
+        secure_object_ref(&server.tls_creds->common);
+    }
+    if (server.tls_authz) {
+        secure_object_ref(server.tls_authz);
+    }
+    server.max_connections = options->max_connections;
+    server.handshake_max_s = options->handshake_max_seconds;
     server.running = true;
     accept_update();
     return 0;
@@ -230,6 +298,13 @@ int nbd_server_stop(Error **errp)
     } else {
         error_prepend(errp, "The NBD server has stopped, but: ");
     }
+    /* Connections that do not end keep what they were encrypted with. */
+    if (ret == 0) {
+        secure_object_unref(server.tls_creds ? &server.tls_creds->common : NULL);
+        secure_object_unref(server.tls_authz);
+    }
+    server.tls_creds = NULL;
+    server.tls_authz = NULL;
     return ret;
 }
 

@@ -16,6 +16,7 @@
 #include "block/export.h"
 #include "export/nbd_context.h"
 #include "export/nbd_protocol.h"
+#include "secure/tls.h"
 
 extern const BlockExportDriver blk_exp_nbd;
 
@@ -34,8 +35,10 @@ typedef struct NbdExport {
 
 struct NbdConnection {
     int fd;
+    TlsSession *tls;                    /* NULL: plain text */
     NbdExport *exp;                     /* set by the handshake; holds a reference */
     bool structured, no_zeroes;
+    bool told_tls;                      /* the log tells that it came in plain text */
     NbdChoice choice;                   /* of contexts */
     bool closing;                       /* atomic: main asks it to end */
     bool dead;                          /* its thread: the socket failed */
@@ -71,6 +74,11 @@ int coroutine_fn nbd_co_negotiate(NbdConnection *c);
 uint16_t nbd_export_flags(const NbdExport *exp);
 /* Serve requests until the client leaves; all ended when it returns. */
 void coroutine_fn nbd_co_transmit(NbdConnection *c);
+
+/* Must clients encrypt? */
+bool nbd_server_wants_tls(void);
+/* Go over to TLS, and see who it is. 0, or -errno: told on standard error. */
+int coroutine_fn nbd_co_start_tls(NbdConnection *c);
 
 /* May there be more than one client at a time? */
 bool nbd_server_takes_several(void);

@@ -56,7 +56,7 @@ struct NbdRequest {
     STAILQ_ENTRY(NbdRequest) next;
 };
 
-/* ---- raw socket ---- */
+/* ---- the socket, in plain text or encrypted ---- */
 
 static int coroutine_fn wait_socket(NbdConnection *c, bool for_write)
 {
@@ -75,21 +75,37 @@ static ssize_t coroutine_fn co_recv(NbdConnection *c, void *buf, size_t len)
                 return ret;
             }
         }
-        ssize_t n = recv(c->fd, buf, len, MSG_DONTWAIT);
+        ssize_t n = c->tls ? tls_session_recv(c->tls, buf, len) : recv(c->fd, buf, len, MSG_DONTWAIT);
 
         if (n > 0) {
-            c->socket_drained = (size_t)n < len;
+            c->socket_drained = !c->tls && (size_t)n < len;     /* a TLS record is one of many */
             return n;
         }
         if (n == 0) {
             return -ECONNRESET;
         }
-        if (errno == EAGAIN) {
+        if (c->tls && n != -EAGAIN) {
+            return n;
+        }
+        if (c->tls || errno == EAGAIN) {
             c->socket_drained = true;
         } else if (errno != EINTR) {
             return -errno;
         }
     }
+}
+
+/* One attempt to send the @n pieces of @iov: > 0 bytes, or -errno. */
+static ssize_t send_iov(NbdConnection *c, struct iovec *iov, size_t n)
+{
+    struct msghdr msg = { .msg_iov = iov, .msg_iovlen = n };
+
+    if (c->tls) {
+        return tls_session_send(c->tls, iov, n);
+    }
+    ssize_t sent = sendmsg(c->fd, &msg, MSG_DONTWAIT | MSG_NOSIGNAL);
+
+    return sent < 0 ? -errno : sent;
 }
 
 static void out_flush(NbdConnection *c);
@@ -170,19 +186,20 @@ int coroutine_fn nbd_co_write(NbdConnection *c, const void *buf, size_t len)
     const uint8_t *p = buf;
 
     while (len) {
-        ssize_t n = send(c->fd, p, len, MSG_DONTWAIT | MSG_NOSIGNAL);
+        struct iovec iov = { (void *)p, len };
+        ssize_t n = send_iov(c, &iov, 1);
 
         if (n > 0) {
             p += n;
             len -= n;
-        } else if (n < 0 && errno == EAGAIN) {
+        } else if (n == -EAGAIN) {
             int ret = wait_socket(c, true);
 
             if (ret < 0) {
                 return ret;
             }
-        } else if (n < 0 && errno != EINTR) {
-            return -errno;
+        } else if (n < 0 && n != -EINTR) {
+            return n;
         }
     }
     return 0;
@@ -345,32 +362,31 @@ static void request_put(NbdRequest *r)
 static ssize_t send_some(NbdConnection *c)
 {
     struct iovec iov[SEND_IOV_MAX];
-    struct msghdr msg = { .msg_iov = iov };
-    size_t skip = c->out_sent;
+    size_t skip = c->out_sent, n_iov = 0;
     NbdRequest *r;
 
     STAILQ_FOREACH(r, &c->out, next) {
-        if (msg.msg_iovlen + 2 > SEND_IOV_MAX) {
+        if (n_iov + 2 > SEND_IOV_MAX) {
             break;
         }
         if (skip < r->head_bytes) {
-            iov[msg.msg_iovlen++] = (struct iovec) { r->head + skip, r->head_bytes - skip };
+            iov[n_iov++] = (struct iovec) { r->head + skip, r->head_bytes - skip };
             skip = 0;
         } else {
             skip -= r->head_bytes;
         }
         if (r->data_bytes > skip) {
-            iov[msg.msg_iovlen++] = (struct iovec) { (void *)(r->data + skip), r->data_bytes - skip };
+            iov[n_iov++] = (struct iovec) { (void *)(r->data + skip), r->data_bytes - skip };
         }
         skip = 0;
     }
-    if (!msg.msg_iovlen) {
+    if (!n_iov) {
         return 0;
     }
-    ssize_t n = sendmsg(c->fd, &msg, MSG_DONTWAIT | MSG_NOSIGNAL);
+    ssize_t n = send_iov(c, iov, n_iov);
 
     if (n < 0) {
-        return -errno;
+        return n;
     }
     c->out_sent += n;
     while ((r = STAILQ_FIRST(&c->out)) && c->out_sent >= r->head_bytes + r->data_bytes) {

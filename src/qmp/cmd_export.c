@@ -6,26 +6,9 @@
 #include "qapi-commands.h"
 #include "qmp/qmp_private.h"
 
-/* The daemon has no TLS credentials: naming some is an error, never plain text instead. */
-static bool check_tls(const char *creds, const char *authz, Error **errp)
-{
-    if (creds) {
-        error_setg(errp, "No TLS credentials with id '%s'", creds);
-        return false;
-    }
-    if (authz) {
-        error_setg(errp, "TLS authorization is only valid with TLS credentials");
-        return false;
-    }
-    return true;
-}
-
 int nbd_server_start_options(NbdServerOptions *arg, Error **errp)
 {
-    if (!check_tls(arg->tls_creds, arg->tls_authz, errp)) {
-        return -EINVAL;
-    }
-    return nbd_server_start(arg->addr, arg->handshake_max_seconds, arg->max_connections, errp);
+    return nbd_server_start(arg, errp);
 }
 
 void qmp_nbd_server_start(NbdServerOptionsLegacy *arg, Error **errp)

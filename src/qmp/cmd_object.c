@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: MIT */
-/* cmd_object.c: objects that are no nodes: iothreads, throttle groups, secrets. */
+/* cmd_object.c: objects that are no nodes: iothreads, throttle groups, secrets, and those that protect connections. */
 #include "base/osdep.h"
 #include "base/str.h"
 #include "block/aio.h"
 #include "crypto/secret.h"
 #include "drivers/filter/throttle_group.h"
 #include "qapi-commands.h"
+#include "secure/objects.h"
 
 /* ---- iothreads ---- */
 
@@ -51,7 +52,8 @@ void qmp_object_add(ObjectOptions *arg, Error **errp)
         error_append_hint(errp, "Identifiers consist of letters, digits, '-', '.', '_', starting with a letter.\n");
         return;
     }
-    if (throttle_group_by_id(arg->id) || secret_exists(arg->id) || (arg->qom_type != OBJECT_TYPE_IOTHREAD && iothread_by_id(arg->id))) {
+    if (throttle_group_by_id(arg->id) || secret_exists(arg->id) || secure_object_by_id(arg->id) ||
+        (arg->qom_type != OBJECT_TYPE_IOTHREAD && iothread_by_id(arg->id))) {
         error_setg(errp, "attempt to add duplicate property '%s' to object (type 'container')", arg->id);
         return;
     }
@@ -66,7 +68,9 @@ void qmp_object_add(ObjectOptions *arg, Error **errp)
         secret_create(arg->id, &arg->u.secret, errp);
         break;
     default:
-        g_assert_not_reached();
+        g_assert(secure_object_is(arg->qom_type));
+        secure_object_add(arg, errp);
+        break;
     }
 }
 
@@ -74,6 +78,7 @@ void qmp_object_del(const char *id, Error **errp)
 {
     IOThread *t = iothread_by_id(id);
     ThrottleGroup *g = throttle_group_by_id(id);
+    SecureObject *s = secure_object_by_id(id);
 
     if (t) {
         iothread_destroy(t, errp);
@@ -81,6 +86,8 @@ void qmp_object_del(const char *id, Error **errp)
         throttle_group_destroy(g, errp);
     } else if (secret_exists(id)) {
         secret_destroy(id);
+    } else if (s) {
+        secure_object_del(s, errp);
     } else {
         error_setg(errp, "object '%s' not found", id);
     }

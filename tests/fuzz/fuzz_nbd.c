@@ -35,7 +35,9 @@ static void coroutine_fn start_co(void *opaque)
                                      &error_abort);
 
     bdrv_open(NULL, NULL, node, BDRV_O_RDWR | BDRV_O_UNMAP, &error_abort);
-    nbd_server_start(addr, 0, 0, &error_abort);
+    NbdServerOptions server = { .addr = addr };
+
+    nbd_server_start(&server, &error_abort);
     blk_exp_add(opts, &error_abort);
     qapi_free(&qapi_type_SocketAddress, addr);
     qapi_free(&qapi_type_BlockExportOptions, opts);

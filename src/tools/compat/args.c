@@ -240,6 +240,11 @@ void compat_engine_start(void)
     }
 }
 
+void compat_engine_is_started(void)
+{
+    engine_running = true;
+}
+
 void compat_engine_stop(void)
 {
     if (engine_running) {

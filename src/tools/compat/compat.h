@@ -62,6 +62,8 @@ bool compat_object_add(const char *text);
 /* ---- the engine ---- */
 
 void compat_engine_start(void);         /* once, or again */
+/* process_start() has done it. */
+void compat_engine_is_started(void);
 void compat_engine_stop(void);
 
 /* ---- opening ---- */

@@ -352,50 +352,57 @@ static int check_options(ConvertCall *call)
     return 0;
 }
 
+static int convert_checked(ConvertCall *call, int argc, char **argv)
+{
+    Error *err = NULL;
+
+    call->o.n_sources = argc - optind - 1;
+    call->sources = argv + optind;
+    call->target.name = call->o.n_sources >= 0 ? argv[argc - 1] : NULL;
+    if (call->options && compat_is_help(call->options)) {
+        return compat_create_help(call->format ? call->format : "raw", call->target.name);
+    }
+    if (check_options(call)) {
+        return EXIT_FAILURE;
+    }
+    if (call->o.n_sources < 1) {
+        return compat_fail("Must specify image file name");
+    }
+    if (call->bitmaps && call->o.n_sources > 1) {
+        return compat_fail("Copying bitmaps only possible with single source");
+    }
+    call->format = call->format ? call->format : "raw";
+    call->o.sources = g_new0(BlockBackend *, call->o.n_sources);
+    compat_engine_start();
+    CompatProgress *p = compat_progress_new(call->progress && !call->o.quiet, 1.0);
+
+    call->o.progress = compat_progress_ops(p);
+    int ret = ops_run(convert_op, call, &err);
+
+    compat_progress_end(p, ret == 0);
+    if (err) {
+        error_report_err(err);
+    }
+    return ret < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
+}
+
 int img_convert(int argc, char **argv, const CompatCommand *cmd)
 {
     ConvertCall call = {
         .cache = "unsafe", .source = { .no_share = true }, .target = { .writable = true, .resize = true, .unmap = true },
         .o = { .workers = 8, .sparse_bytes = 4096 },
     };
-    Error *err = NULL;
+    bool ok = true;
     int c;
 
-    while ((c = compat_next_option(argc, argv, cmd)) != -1) {
-        if (!take_option(&call, c)) {
-            return EXIT_FAILURE;
-        }
+    while (ok && (c = compat_next_option(argc, argv, cmd)) != -1) {
+        ok = take_option(&call, c);
     }
-    call.o.n_sources = argc - optind - 1;
-    call.sources = argv + optind;
-    call.target.name = call.o.n_sources >= 0 ? argv[argc - 1] : NULL;
-    if (call.options && compat_is_help(call.options)) {
-        return compat_create_help(call.format ? call.format : "raw", call.target.name);
-    }
-    if (check_options(&call)) {
-        return EXIT_FAILURE;
-    }
-    if (call.o.n_sources < 1) {
-        return compat_fail("Must specify image file name");
-    }
-    if (call.bitmaps && call.o.n_sources > 1) {
-        return compat_fail("Copying bitmaps only possible with single source");
-    }
-    call.format = call.format ? call.format : "raw";
-    call.o.sources = g_new0(BlockBackend *, call.o.n_sources);
-    compat_engine_start();
-    CompatProgress *p = compat_progress_new(call.progress && !call.o.quiet, 1.0);
+    int ret = ok ? convert_checked(&call, argc, argv) : EXIT_FAILURE;
 
-    call.o.progress = compat_progress_ops(p);
-    int ret = ops_run(convert_op, &call, &err);
-
-    compat_progress_end(p, ret == 0);
-    if (err) {
-        error_report_err(err);
-    }
     compat_create_free(call.create);
     compat_snapshot_clear(&call.snapshot);
     g_free(call.o.sources);
     g_free(call.options);
-    return ret < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
+    return ret;
 }

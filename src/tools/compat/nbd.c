@@ -187,6 +187,7 @@ static int serve(NbdCall *call)
         process_daemonize();
     }
     process_start();
+    compat_engine_is_started();
     for (guint i = 0; i < call->objects->len; i++) {
         if (!compat_object_add(g_ptr_array_index(call->objects, i))) {
             return EXIT_FAILURE;
