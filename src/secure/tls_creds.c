@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* tls_creds.c: TLS credentials from the files of a folder; see tls.h. */
 #include "crypto/secret.h"
+#include "secure/gnutls_library.h"
 #include "secure/tls.h"
-#include <gnutls/x509.h>
 
 #define DIR_X509_CA     "ca-cert.pem"
 #define DIR_X509_CRL    "ca-crl.pem"
@@ -49,10 +49,10 @@ static int load_certs(const char *path, gnutls_x509_crt_t **certs, unsigned *n, 
         return -EIO;
     }
     gnutls_datum_t d = { (unsigned char *)text, len };
-    int ret = gnutls_x509_crt_list_import2(certs, n, &d, GNUTLS_X509_FMT_PEM, 0);
+    int ret = gnutls.x509_crt_list_import2(certs, n, &d, GNUTLS_X509_FMT_PEM, 0);
 
     if (ret < 0) {
-        error_setg(errp, "Unable to import certificate %s: %s", path, gnutls_strerror(ret));
+        error_setg(errp, "Unable to import certificate %s: %s", path, gnutls.strerror(ret));
         return -EINVAL;
     }
     return 0;
@@ -61,10 +61,10 @@ static int load_certs(const char *path, gnutls_x509_crt_t **certs, unsigned *n, 
 static void free_certs(gnutls_x509_crt_t *certs, unsigned n)
 {
     for (unsigned i = 0; i < n; i++) {
-        gnutls_x509_crt_deinit(certs[i]);
+        gnutls.x509_crt_deinit(certs[i]);
     }
     if (n) {
-        gnutls_free(certs);
+        free(certs);
     }
 }
 
@@ -72,11 +72,11 @@ static int check_times(gnutls_x509_crt_t crt, const char *path, bool ca, Error *
 {
     time_t now = time(NULL);
 
-    if (gnutls_x509_crt_get_expiration_time(crt) < now) {
+    if (gnutls.x509_crt_get_expiration_time(crt) < now) {
         error_setg(errp, "The %scertificate %s has expired", ca ? "CA " : "", path);
         return -EINVAL;
     }
-    if (gnutls_x509_crt_get_activation_time(crt) > now) {
+    if (gnutls.x509_crt_get_activation_time(crt) > now) {
         error_setg(errp, "The %scertificate %s is not yet active", ca ? "CA " : "", path);
         return -EINVAL;
     }
@@ -90,7 +90,7 @@ static bool for_purpose(gnutls_x509_crt_t crt, bool server)
 
     for (i = 0; i < CERTS_MAX; i++) {
         size_t len = sizeof(oid);
-        int ret = gnutls_x509_crt_get_key_purpose_oid(crt, i, oid, &len, NULL);
+        int ret = gnutls.x509_crt_get_key_purpose_oid(crt, i, oid, &len, NULL);
 
         if (ret == GNUTLS_E_REQUESTED_DATA_NOT_AVAILABLE) {
             break;
@@ -108,8 +108,8 @@ static int check_use(gnutls_x509_crt_t crt, const char *path, bool ca, bool serv
 {
     const char *side = server ? "server" : "client";
     unsigned usage = 0;
-    int is_ca = gnutls_x509_crt_get_basic_constraints(crt, NULL, NULL, NULL);
-    int ret = gnutls_x509_crt_get_key_usage(crt, &usage, NULL);
+    int is_ca = gnutls.x509_crt_get_basic_constraints(crt, NULL, NULL, NULL);
+    int ret = gnutls.x509_crt_get_key_usage(crt, &usage, NULL);
 
     if (ca && is_ca <= 0) {
         error_setg(errp, "The certificate %s %s", path, is_ca == 0 ? "basic constraints do not show a CA"
@@ -139,17 +139,17 @@ static int check_chain(gnutls_x509_crt_t *certs, unsigned n, gnutls_x509_crt_t *
                        const char *ca_path, Error **errp)
 {
     unsigned status = 0;
-    int ret = gnutls_x509_crt_list_verify(certs, n, cas, n_cas, NULL, 0, 0, &status);
+    int ret = gnutls.x509_crt_list_verify(certs, n, cas, n_cas, NULL, 0, 0, &status);
 
     if (ret < 0 || status) {
         gnutls_datum_t why = { 0 };
 
         if (ret >= 0) {
-            gnutls_certificate_verification_status_print(status, GNUTLS_CRT_X509, &why, 0);
+            gnutls.certificate_verification_status_print(status, GNUTLS_CRT_X509, &why, 0);
         }
         error_setg(errp, "Our own certificate %s failed validation against %s: %s", path, ca_path,
-                   why.data ? (char *)why.data : gnutls_strerror(ret));
-        gnutls_free(why.data);
+                   why.data ? (char *)why.data : gnutls.strerror(ret));
+        free(why.data);
         return -EINVAL;
     }
     return 0;
@@ -188,11 +188,11 @@ static int load_key(TlsCreds *c, const char *cert, const char *key, const char *
     if (passwordid && !(password = secret_get_text(passwordid, &len, errp))) {
         return -EINVAL;
     }
-    int ret = gnutls_certificate_set_x509_key_file2(c->x509, cert, key, GNUTLS_X509_FMT_PEM, (char *)password, 0);
+    int ret = gnutls.certificate_set_x509_key_file2(c->x509, cert, key, GNUTLS_X509_FMT_PEM, (char *)password, 0);
 
     secret_free(password, len);
     if (ret < 0) {
-        error_setg(errp, "Cannot load certificate '%s' & key '%s': %s", cert, key, gnutls_strerror(ret));
+        error_setg(errp, "Cannot load certificate '%s' & key '%s': %s", cert, key, gnutls.strerror(ret));
         return -EINVAL;
     }
     return 0;
@@ -223,11 +223,11 @@ static int creds_x509(TlsCreds *c, const TlsCredsX509Properties *p, Error **errp
     if (p->sanity_check && tls_x509_check(ca, cert, c->server, errp) < 0) {
         return -EINVAL;
     }
-    gnutls_certificate_allocate_credentials(&c->x509);
-    int ret = gnutls_certificate_set_x509_trust_file(c->x509, ca, GNUTLS_X509_FMT_PEM);
+    gnutls.certificate_allocate_credentials(&c->x509);
+    int ret = gnutls.certificate_set_x509_trust_file(c->x509, ca, GNUTLS_X509_FMT_PEM);
 
     if (ret < 0) {
-        error_setg(errp, "Cannot load CA certificate '%s': %s", ca, gnutls_strerror(ret));
+        error_setg(errp, "Cannot load CA certificate '%s': %s", ca, gnutls.strerror(ret));
         return -EINVAL;
     }
     if (cert && load_key(c, cert, key, p->passwordid, errp) < 0) {
@@ -235,12 +235,12 @@ static int creds_x509(TlsCreds *c, const TlsCredsX509Properties *p, Error **errp
     }
     g_autofree char *crl = tls_creds_path(c, DIR_X509_CRL);
 
-    ret = crl ? gnutls_certificate_set_x509_crl_file(c->x509, crl, GNUTLS_X509_FMT_PEM) : 0;
+    ret = crl ? gnutls.certificate_set_x509_crl_file(c->x509, crl, GNUTLS_X509_FMT_PEM) : 0;
     if (ret < 0) {
-        error_setg(errp, "Cannot load CRL '%s': %s", crl, gnutls_strerror(ret));
+        error_setg(errp, "Cannot load CRL '%s': %s", crl, gnutls.strerror(ret));
         return -EINVAL;
     }
-    gnutls_certificate_set_known_dh_params(c->x509, GNUTLS_SEC_PARAM_MEDIUM);
+    gnutls.certificate_set_known_dh_params(c->x509, GNUTLS_SEC_PARAM_MEDIUM);
     return 0;
 }
 
@@ -280,14 +280,14 @@ static int creds_psk(TlsCreds *c, const TlsCredsPskProperties *p, Error **errp)
         }
         return 0;
     }
-    gnutls_psk_allocate_server_credentials(&c->psk);
-    int ret = gnutls_psk_set_server_credentials_file(c->psk, keys);
+    gnutls.psk_allocate_server_credentials(&c->psk);
+    int ret = gnutls.psk_set_server_credentials_file(c->psk, keys);
 
     if (ret < 0) {
-        error_setg(errp, "Cannot load PSK keys '%s': %s", keys, gnutls_strerror(ret));
+        error_setg(errp, "Cannot load PSK keys '%s': %s", keys, gnutls.strerror(ret));
         return -EINVAL;
     }
-    gnutls_psk_set_server_known_dh_params(c->psk, GNUTLS_SEC_PARAM_MEDIUM);
+    gnutls.psk_set_server_known_dh_params(c->psk, GNUTLS_SEC_PARAM_MEDIUM);
     return 0;
 }
 
@@ -296,16 +296,16 @@ static void tls_creds_free(SecureObject *o)
     TlsCreds *c = (TlsCreds *)o;
 
     if (c->x509) {
-        gnutls_certificate_free_credentials(c->x509);
+        gnutls.certificate_free_credentials(c->x509);
     }
     if (c->psk) {
-        gnutls_psk_free_server_credentials(c->psk);
+        gnutls.psk_free_server_credentials(c->psk);
     }
     if (c->anon) {
-        gnutls_anon_free_server_credentials(c->anon);
+        gnutls.anon_free_server_credentials(c->anon);
     }
     if (c->priority) {
-        gnutls_priority_deinit(c->priority);
+        gnutls.priority_deinit(c->priority);
     }
     g_free(c->dir);
     g_free(c->username);
@@ -315,14 +315,14 @@ static void tls_creds_free(SecureObject *o)
 static int take_common(TlsCreds *c, const TlsCredsProperties *p, const char *more, Error **errp)
 {
     g_autofree char *text = g_strconcat(p->priority ? p->priority : "NORMAL", more, NULL);
-    int ret = gnutls_priority_init(&c->priority, text, NULL);
+    int ret = gnutls.priority_init(&c->priority, text, NULL);
 
     c->server = p->endpoint == Q_CRYPTO_TLS_CREDS_ENDPOINT_SERVER;
     c->verify_peer = p->verify_peer;
     c->dir = g_strdup(p->dir);
     if (ret < 0) {
         c->priority = NULL;
-        error_setg(errp, "Unable to set TLS session priority %s: %s", text, gnutls_strerror(ret));
+        error_setg(errp, "Unable to set TLS session priority %s: %s", text, gnutls.strerror(ret));
         return -EINVAL;
     }
     return 0;
@@ -334,9 +334,13 @@ static int take_common(TlsCreds *c, const TlsCredsProperties *p, const char *mor
 
 SecureObject *tls_creds_new(const ObjectOptions *opts, Error **errp)
 {
-    TlsCreds *c = g_new0(TlsCreds, 1);
+    TlsCreds *c;
     int ret;
 
+    if (gnutls_library_load(errp) < 0) {
+        return NULL;
+    }
+    c = g_new0(TlsCreds, 1);
     c->common.free = tls_creds_free;
     switch (opts->qom_type) {
     case OBJECT_TYPE_TLS_CREDS_X509:
@@ -350,8 +354,8 @@ SecureObject *tls_creds_new(const ObjectOptions *opts, Error **errp)
     default:
         ret = take_common(c, &COMMON(opts->u.tls_creds_anon), ":+ANON-ECDH:+ANON-DH", errp);
         if (ret == 0 && c->server) {
-            gnutls_anon_allocate_server_credentials(&c->anon);
-            gnutls_anon_set_server_known_dh_params(c->anon, GNUTLS_SEC_PARAM_MEDIUM);
+            gnutls.anon_allocate_server_credentials(&c->anon);
+            gnutls.anon_set_server_known_dh_params(c->anon, GNUTLS_SEC_PARAM_MEDIUM);
         }
         break;
     }

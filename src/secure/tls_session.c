@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* tls_session.c: the server's side of an encrypted connection; see tls.h. */
+#include "secure/gnutls_library.h"
 #include "secure/tls.h"
-#include <gnutls/x509.h>
 
 #define RECORD_BYTES    (16 * KiB)      /* the most a TLS record holds */
 
@@ -16,33 +16,33 @@ struct TlsSession {
 TlsSession *tls_session_new(TlsCreds *creds, int fd, Error **errp)
 {
     TlsSession *s = g_new0(TlsSession, 1);
-    int ret = gnutls_init(&s->tls, GNUTLS_SERVER | GNUTLS_NONBLOCK | GNUTLS_NO_SIGNAL);
+    int ret = gnutls.init(&s->tls, GNUTLS_SERVER | GNUTLS_NONBLOCK | GNUTLS_NO_SIGNAL);
 
     if (ret < 0) {
-        error_setg(errp, "Cannot initialize TLS session: %s", gnutls_strerror(ret));
+        error_setg(errp, "Cannot initialize TLS session: %s", gnutls.strerror(ret));
         g_free(s);
         return NULL;
     }
     s->creds = creds;
     secure_object_ref(&creds->common);
-    ret = gnutls_priority_set(s->tls, creds->priority);
+    ret = gnutls.priority_set(s->tls, creds->priority);
     if (ret == 0 && creds->x509) {
-        ret = gnutls_credentials_set(s->tls, GNUTLS_CRD_CERTIFICATE, creds->x509);
-        gnutls_certificate_server_set_request(s->tls, creds->verify_peer ? GNUTLS_CERT_REQUIRE : GNUTLS_CERT_IGNORE);
+        ret = gnutls.credentials_set(s->tls, GNUTLS_CRD_CERTIFICATE, creds->x509);
+        gnutls.certificate_server_set_request(s->tls, creds->verify_peer ? GNUTLS_CERT_REQUIRE : GNUTLS_CERT_IGNORE);
     } else if (ret == 0 && creds->psk) {
-        ret = gnutls_credentials_set(s->tls, GNUTLS_CRD_PSK, creds->psk);
+        ret = gnutls.credentials_set(s->tls, GNUTLS_CRD_PSK, creds->psk);
     } else if (ret == 0) {
-        ret = gnutls_credentials_set(s->tls, GNUTLS_CRD_ANON, creds->anon);
+        ret = gnutls.credentials_set(s->tls, GNUTLS_CRD_ANON, creds->anon);
     }
     if (ret < 0) {
-        error_setg(errp, "Cannot set session credentials: %s", gnutls_strerror(ret));
+        error_setg(errp, "Cannot set session credentials: %s", gnutls.strerror(ret));
         s->failed = true;
         tls_session_free(s);
         return NULL;
     }
-    gnutls_transport_set_int(s->tls, fd);
+    gnutls.transport_set_int2(s->tls, fd, fd);
     /* The server bounds the time of the whole negotiation itself. */
-    gnutls_handshake_set_timeout(s->tls, GNUTLS_INDEFINITE_TIMEOUT);
+    gnutls.handshake_set_timeout(s->tls, GNUTLS_INDEFINITE_TIMEOUT);
     return s;
 }
 
@@ -52,11 +52,11 @@ void tls_session_free(TlsSession *s)
         return;
     }
     if (s->ready && !s->failed && !s->pending) {
-        gnutls_bye(s->tls, GNUTLS_SHUT_WR);
+        gnutls.bye(s->tls, GNUTLS_SHUT_WR);
     }
-    gnutls_deinit(s->tls);
+    gnutls.deinit(s->tls);
     secure_object_unref(&s->creds->common);
-    gnutls_memset(s->record, 0, sizeof(s->record));
+    gnutls.memset(s->record, 0, sizeof(s->record));
     g_free(s);
 }
 
@@ -70,21 +70,21 @@ int tls_session_handshake(TlsSession *s, bool *for_write, Error **errp)
     int ret;
 
     do {
-        ret = gnutls_handshake(s->tls);
+        ret = gnutls.handshake(s->tls);
     } while (ret == GNUTLS_E_INTERRUPTED);
     if (ret == 0) {
         s->ready = true;
         return 0;
     }
-    if (ret == GNUTLS_E_AGAIN || !gnutls_error_is_fatal(ret)) {
-        *for_write = gnutls_record_get_direction(s->tls) == 1;
+    if (ret == GNUTLS_E_AGAIN || !gnutls.error_is_fatal(ret)) {
+        *for_write = gnutls.record_get_direction(s->tls) == 1;
         return -EAGAIN;
     }
     if (ret == GNUTLS_E_FATAL_ALERT_RECEIVED) {
-        error_setg(errp, "TLS handshake failed: the client says: %s", gnutls_alert_get_name(gnutls_alert_get(s->tls)));
+        error_setg(errp, "TLS handshake failed: the client says: %s", gnutls.alert_get_name(gnutls.alert_get(s->tls)));
     } else {
-        error_setg(errp, "TLS handshake failed: %s", gnutls_strerror(ret));
-        gnutls_alert_send_appropriate(s->tls, ret);
+        error_setg(errp, "TLS handshake failed: %s", gnutls.strerror(ret));
+        gnutls.alert_send_appropriate(s->tls, ret);
     }
     s->failed = true;
     return -EPROTO;
@@ -97,16 +97,16 @@ static int check_certificate(TlsSession *s, Error **errp)
     gnutls_typed_vdata_st purpose = { GNUTLS_DT_KEY_PURPOSE_OID, (unsigned char *)GNUTLS_KP_TLS_WWW_CLIENT, 0 };
     gnutls_datum_t why = { 0 };
     unsigned status = 0;
-    int ret = gnutls_certificate_verify_peers(s->tls, &purpose, 1, &status);
+    int ret = gnutls.certificate_verify_peers(s->tls, &purpose, 1, &status);
 
     if (ret < 0) {
-        error_setg(errp, "the client's certificate cannot be verified: %s", gnutls_strerror(ret));
+        error_setg(errp, "the client's certificate cannot be verified: %s", gnutls.strerror(ret));
         return -EACCES;
     }
     if (status) {
-        gnutls_certificate_verification_status_print(status, GNUTLS_CRT_X509, &why, 0);
+        gnutls.certificate_verification_status_print(status, GNUTLS_CRT_X509, &why, 0);
         error_setg(errp, "the client's certificate is refused: %s", why.data ? (char *)why.data : "not trusted");
-        gnutls_free(why.data);
+        free(why.data);
         return -EACCES;
     }
     return 0;
@@ -118,25 +118,25 @@ static char *identity(TlsSession *s)
     char *text = NULL;
 
     if (s->creds->psk) {
-        return g_strdup(gnutls_psk_server_get_username(s->tls));
+        return g_strdup(gnutls.psk_server_get_username(s->tls));
     }
     unsigned n = 0;
-    const gnutls_datum_t *certs = s->creds->x509 ? gnutls_certificate_get_peers(s->tls, &n) : NULL;
+    const gnutls_datum_t *certs = s->creds->x509 ? gnutls.certificate_get_peers(s->tls, &n) : NULL;
     gnutls_x509_crt_t crt;
 
-    if (!certs || !n || gnutls_x509_crt_init(&crt) < 0) {
+    if (!certs || !n || gnutls.x509_crt_init(&crt) < 0) {
         return NULL;
     }
-    if (gnutls_x509_crt_import(crt, &certs[0], GNUTLS_X509_FMT_DER) >= 0) {
+    if (gnutls.x509_crt_import(crt, &certs[0], GNUTLS_X509_FMT_DER) >= 0) {
         size_t len = 0;
 
-        gnutls_x509_crt_get_dn(crt, NULL, &len);
+        gnutls.x509_crt_get_dn(crt, NULL, &len);
         text = g_malloc0(len + 1);
-        if (gnutls_x509_crt_get_dn(crt, text, &len) < 0) {
+        if (gnutls.x509_crt_get_dn(crt, text, &len) < 0) {
             g_clear_pointer(&text, g_free);
         }
     }
-    gnutls_x509_crt_deinit(crt);
+    gnutls.x509_crt_deinit(crt);
     return text;
 }
 
@@ -155,7 +155,7 @@ int tls_session_check(TlsSession *s, SecureObject *authz, Error **errp)
         }
     }
     if (ret < 0) {
-        gnutls_alert_send(s->tls, GNUTLS_AL_FATAL, GNUTLS_A_ACCESS_DENIED);
+        gnutls.alert_send(s->tls, GNUTLS_AL_FATAL, GNUTLS_A_ACCESS_DENIED);
         s->failed = true;
     }
     return ret;
@@ -172,7 +172,7 @@ static ssize_t failed(TlsSession *s, ssize_t ret)
 
 ssize_t tls_session_recv(TlsSession *s, void *buf, size_t len)
 {
-    ssize_t n = gnutls_record_recv(s->tls, buf, len);
+    ssize_t n = gnutls.record_recv(s->tls, buf, len);
 
     /* Whoever wants to negotiate anew (only in old versions) is sent away: nobody needs it here. */
     return n >= 0 ? n : is_again(n) ? -EAGAIN : failed(s, n);
@@ -183,7 +183,7 @@ ssize_t tls_session_send(TlsSession *s, const struct iovec *iov, size_t n_iov)
     ssize_t n;
 
     if (s->pending) {
-        n = gnutls_record_send(s->tls, NULL, 0);
+        n = gnutls.record_send(s->tls, NULL, 0);
     } else {
         for (size_t i = 0; i < n_iov && s->pending < RECORD_BYTES; i++) {
             size_t bytes = MIN(iov[i].iov_len, RECORD_BYTES - s->pending);
@@ -191,7 +191,7 @@ ssize_t tls_session_send(TlsSession *s, const struct iovec *iov, size_t n_iov)
             memcpy(s->record + s->pending, iov[i].iov_base, bytes);
             s->pending += bytes;
         }
-        n = gnutls_record_send(s->tls, s->record, s->pending);
+        n = gnutls.record_send(s->tls, s->record, s->pending);
     }
     if (is_again(n)) {
         return -EAGAIN;
