@@ -246,12 +246,13 @@ void qcow2_forget_tables(Qcow2State *s)
 int coroutine_fn qcow2_co_reload(BlockDriverState *bs)
 {
     Qcow2State *s = bs->opaque;
+    g_autofree uint64_t *l1 = NULL, *reftable = NULL;
     int ret;
 
     qcow2_forget_tables(s);
     qcow2_lock(s);
-    g_clear_pointer(&s->l1_table, g_free);
-    g_clear_pointer(&s->reftable, g_free);
+    l1 = g_steal_pointer(&s->l1_table);
+    reftable = g_steal_pointer(&s->reftable);
     g_array_set_size(s->freed_runs, 0);
     s->scan_next = 0;
     s->scan_again = UINT64_MAX;
@@ -260,6 +261,16 @@ int coroutine_fn qcow2_co_reload(BlockDriverState *bs)
     qcow2_pack_close(s);
     qcow2_unlock(s);
     ret = co_open_tables(bs, NULL);
+    qcow2_lock(s);
+    /* Who reads goes on with what was known; nobody writes. */
+    if (!s->l1_table) {
+        s->l1_table = g_steal_pointer(&l1);
+    }
+    if (!s->reftable) {
+        s->reftable = g_new0(uint64_t, MAX(s->reftable_size, 1));
+    }
+    s->corrupt = ret < 0;
+    qcow2_unlock(s);
     qcow2_co_overlap_build(bs);
     qcow2_lock(s);
     s->corrupt = ret < 0 || (s->incompatible & QCOW2_INCOMPAT_CORRUPT);
