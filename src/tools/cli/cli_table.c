@@ -51,6 +51,16 @@ static const CliOption convert_options[] = {
     { "target-format", 'O', CLI_FORMAT, "FORMAT", "format of TARGET; default: qcow2, or raw for *.img and *.raw" },
     { "option", 'o', CLI_TEXT, "KEY=VALUE,...", "options of the target's format, as blockdev-create has them" },
     { "compress", 'z', CLI_FLAG, NULL, "compress what is written (qcow2; --option compression-type=zstd)" },
+    { "backing", 'b', CLI_PATH, "IMAGE", "TARGET becomes an overlay of IMAGE, which is the backing image of SOURCE" },
+    { "backing-format", 'F', CLI_FORMAT, "FORMAT", "format of the backing image; needed with --backing" },
+    { "snapshot", 0, CLI_TEXT, "SNAPSHOT", "copy what the snapshot inside SOURCE holds; its id or name" },
+    { "offset", 0, CLI_SIZE, "OFFSET", "copy only what SOURCE shows from there on" },
+    { "length", 0, CLI_SIZE, "LENGTH", "copy only so much of SOURCE" },
+    { "bitmaps", 0, CLI_FLAG, NULL, "copy the bitmaps stored in SOURCE too" },
+    { "skip-broken-bitmaps", 0, CLI_FLAG, NULL, "... but for those whose contents are lost" },
+    { "existing", 0, CLI_FLAG, NULL, "TARGET is there and large enough, a file or nbd://...: write into it" },
+    { "speed", 0, CLI_SIZE, "RATE", "at most so many bytes a second" },
+    { "salvage", 0, CLI_FLAG, NULL, "what cannot be read becomes zeroes, and is told" },
     { "no-sparse", 0, CLI_FLAG, NULL, "write zeroes as data, too" },
     { "workers", 'm', CLI_COUNT, "N", "copies in flight, 1 to 64; default 8" },
     { "force-share", 'U', CLI_FLAG, NULL, "read even if another program has the source open for writing" },
@@ -88,6 +98,7 @@ static const CliOption rebase_options[] = {
     { "backing-format", 'F', CLI_FORMAT, "FORMAT", "format of the backing image; needed with --backing" },
     { "flatten", 0, CLI_FLAG, NULL, "nothing is to lie below: all is copied into the image" },
     { "only-name", 'u', CLI_FLAG, NULL, "only change the name in the image: the same backing image has moved" },
+    { "dry-run", 'n', CLI_FLAG, NULL, "say what would be done, and do nothing" },
     { NULL },
 };
 
@@ -103,7 +114,33 @@ static const CliOption commit_options[] = {
 static const CliOption snapshot_options[] = {
     OPTION_FORMAT,
     { "same-name", 0, CLI_FLAG, NULL, "create: there may be one by this name already" },
+    { "dry-run", 'n', CLI_FLAG, NULL, "say what would be done, and do nothing" },
     { "force-share", 'U', CLI_FLAG, NULL, "list, even if another program has it open for writing" },
+    { NULL },
+};
+
+static const CliOption bitmap_options[] = {
+    OPTION_FORMAT,
+    { "granularity", 'g', CLI_SIZE, "SIZE", "add: bytes that one mark stands for; default: the cluster size, 4K to 64K" },
+    { "disabled", 0, CLI_FLAG, NULL, "add: do not record yet" },
+    { "from", 0, CLI_PATH, "IMAGE", "merge: the other bitmaps are stored in IMAGE" },
+    { "from-format", 0, CLI_FORMAT, "FORMAT", "its format; default: probed" },
+    { "force-share", 'U', CLI_FLAG, NULL, "list, even if another program has it open for writing" },
+    { "dry-run", 'n', CLI_FLAG, NULL, "say what would be done, and do nothing" },
+    { NULL },
+};
+
+static const CliOption amend_options[] = {
+    OPTION_FORMAT,
+    { "option", 'o', CLI_TEXT, "KEY=VALUE,...", "what is to change: version, lazy-refcounts, refcount-bits, data-file-raw" },
+    { "dry-run", 'n', CLI_FLAG, NULL, "say what would be done, and do nothing" },
+    { NULL },
+};
+
+static const CliOption io_options[] = {
+    OPTION_FORMAT,
+    { "read-only", 'r', CLI_FLAG, NULL, "open it for reading only" },
+    { "force-share", 'U', CLI_FLAG, NULL, "read it even if another program has it open for writing" },
     { NULL },
 };
 
@@ -196,12 +233,14 @@ const CliCommand cli_commands[] = {
       "images down the chain it comes from, and where it lies in the file. JSON: a list of objects with start, "
       "length, depth, present, zero, data, compressed, and offset where it lies in a file.",
       map_options, false, true, "liveblk map disk.qcow2", cli_map },
-    { "convert", "SOURCE TARGET", 2, 2, "copy an image into another format",
-      "Writes what SOURCE shows (with all its backing images) into a new image TARGET. Zeroes stay holes. "
-      "The copy is made under another name beside TARGET and renamed at the end, so that TARGET is never "
-      "half written, also when interrupted.",
+    { "convert", "SOURCE... TARGET", 2, -1, "copy an image into another format",
+      "Writes what SOURCE shows (with all its backing images) into a new image TARGET; several are put one behind the "
+      "other. Zeroes stay holes. The copy is made under another name beside TARGET and renamed at the end, so that "
+      "TARGET is never half written, also when interrupted. With --existing TARGET is written in place; what it "
+      "holds behind the end of the copy stays.",
       convert_options, false, true,
-      "liveblk convert disk.img disk.qcow2\nliveblk convert --compress disk.img small.qcow2\nliveblk convert -O raw overlay.qcow2 /var/lib/flat.img", cli_convert },
+      "liveblk convert disk.img disk.qcow2\nliveblk convert --compress disk.img small.qcow2\nliveblk convert -O raw overlay.qcow2 /var/lib/flat.img\n"
+      "liveblk convert --existing disk.qcow2 nbd://backup.example/disk", cli_convert },
     { "compare", "IMAGE OTHER", 2, 2, "tell whether two images show the same",
       "Compares contents; where one is longer, the rest must be zeroes. Exit code 0: the same; 3: different "
       "(the first difference is told); 1: could not compare.",
@@ -241,6 +280,27 @@ const CliCommand cli_commands[] = {
       "liveblk snapshot disk.qcow2\n"
       "liveblk snapshot disk.qcow2 create before-upgrade\n"
       "liveblk snapshot disk.qcow2 apply before-upgrade", cli_snapshot },
+    { "bitmap", "IMAGE [list | VERB NAME [OTHER...]]", 1, -1,
+      "keep account of what changes in an image",
+      "A bitmap marks what is written while it records; it is stored in the image and tells a backup program what to copy. "
+      "VERB is add, remove, clear, enable, disable, or merge: to mark in NAME what the OTHERs mark too. The image must not be in use. A bitmap that is lost (the image was "
+      "not closed properly) can only be removed.",
+      bitmap_options, false, true,
+      "liveblk bitmap disk.qcow2\n"
+      "liveblk bitmap disk.qcow2 add since-monday\n"
+      "liveblk bitmap disk.qcow2 merge since-sunday since-monday", cli_bitmap },
+    { "amend", "IMAGE", 1, 1, "change the features of an image's format",
+      "Changes an image in place: version=v2 or v3, lazy-refcounts=on or off, refcount-bits=1 to 64, data-file-raw=off. "
+      "What the disk holds stays as it is. Interrupted, the image is as before or as it is to be; a check may find leaks.",
+      amend_options, false, true,
+      "liveblk amend -o version=v3 old.qcow2\nliveblk amend -o refcount-bits=64,lazy-refcounts=on disk.qcow2", cli_amend },
+    { "io", "IMAGE [COMMAND...]", 1, -1, "read, write and look at an image by hand",
+      "Runs each COMMAND on the image; without one, those that standard input has, one in each line. The command help "
+      "lists them: read, write, flush, discard, map, ... and their options. JSON: an object for each, with command, "
+      "failed, output and error. Exit code 1 if one failed.",
+      io_options, false, true,
+      "liveblk io disk.qcow2 'read -v 0 512'\n"
+      "liveblk io disk.qcow2 'write -P 0xab 1M 64k' flush", cli_io },
     { "measure", "[IMAGE]", 0, 1, "tell how large the file of a new image would be",
       "For a copy of IMAGE, or for an empty image of --size bytes. JSON: required and fully-allocated, in bytes.",
       measure_options, false, true, "liveblk measure disk.img\nliveblk measure --size 1T", cli_measure },

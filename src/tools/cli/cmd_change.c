@@ -96,7 +96,7 @@ int cli_resize(CliArgs *a)
 typedef struct RebaseCall {
     OpsSource src;
     const char *backing, *backing_format;       /* backing NULL: none */
-    bool unsafe;
+    bool unsafe, dry;
     OpsRebase r;
 } RebaseCall;
 
@@ -118,7 +118,7 @@ static int coroutine_fn copy_different(RebaseCall *c, BlockDriverState *bs, Erro
     }
     if (ret == 0) {
         c->r.common = ops_find_common(old, c->r.new_backing);
-        ret = ops_rebase(&c->r, errp);
+        ret = c->dry ? 0 : ops_rebase(&c->r, errp);
     }
     blk_unref(c->r.old_backing);
     blk_unref(c->r.new_backing);
@@ -143,7 +143,7 @@ static int coroutine_fn rebase_op(void *opaque, Error **errp)
         c->r.overlay = blk;
         ret = copy_different(c, bs, errp);
     }
-    if (ret == 0) {
+    if (ret == 0 && !c->dry) {
         ret = bdrv_change_backing_file(bs, c->backing, c->backing_format, errp);
     }
     blk_unref(blk);
@@ -153,7 +153,7 @@ static int coroutine_fn rebase_op(void *opaque, Error **errp)
 int cli_rebase(CliArgs *a)
 {
     RebaseCall c = { .src = cli_source(a, 0), .backing = cli_get(a, "backing"),
-                     .backing_format = cli_get(a, "backing-format"), .unsafe = cli_has(a, "only-name") };
+                     .backing_format = cli_get(a, "backing-format"), .unsafe = cli_has(a, "only-name"), .dry = cli_has(a, "dry-run") };
     Error *err = NULL;
 
     if (!c.backing == !cli_has(a, "flatten")) {
@@ -165,7 +165,7 @@ int cli_rebase(CliArgs *a)
     if (c.unsafe && !c.backing) {
         return cli_usage("--only-name with --flatten would lose what lies below");
     }
-    c.src.writable = true;
+    c.src.writable = !c.dry;
     c.src.no_backing = c.unsafe;
     cli_engine_start();
     CliWatch w;
@@ -187,7 +187,13 @@ int cli_rebase(CliArgs *a)
             qdict_put_str(d, "backing-filename", c.backing);
             qdict_put_str(d, "backing-filename-format", c.backing_format);
         }
+        if (c.dry) {
+            qdict_put_bool(d, "dry-run", true);
+        }
         cli_print_json(d);
+    } else if (c.dry) {
+        printf("would put %s below %s%s\n", c.backing ? c.backing : "nothing", c.src.name,
+               c.unsafe ? ", only by name" : "");
     }
     return CLI_OK;
 }

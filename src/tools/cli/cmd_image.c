@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* cmd_image.c: create, info, map, convert, compare. */
+/* cmd_image.c: create, info, map, compare. */
 #include "cli/cli.h"
 #include "cli/watch.h"
 #include "ops/ops.h"
@@ -8,34 +8,6 @@
 #include "qmp/qmp_private.h"
 
 /* ---- create ---- */
-
-/* Refused where the deed would be, as far as that shows without doing it. */
-static int say_plan(CliArgs *a, const OpsCreate *c, bool convert)
-{
-    const char *format = c->format ? c->format : ops_format_for(c->filename);
-    bool there = g_file_test(c->filename, G_FILE_TEST_EXISTS);
-    Error *err = NULL;
-    OpsTemp temp;
-
-    if (!ops_temp_begin(&temp, c->filename, c->force, &err)) {
-        return cli_fail(err);
-    }
-    ops_temp_abort(&temp);
-
-    if (a->json) {
-        QDict *d = qdict_new();
-
-        qdict_put_bool(d, "dry-run", true);
-        qdict_put_str(d, "filename", c->filename);
-        qdict_put_str(d, "format", format);
-        qdict_put_bool(d, "replaces", there);
-        cli_print_json(d);
-    } else {
-        printf("would %s %s%s, format %s\n", there ? "replace" : "make", c->filename,
-               convert ? " with a copy" : "", format);
-    }
-    return CLI_OK;
-}
 
 static int coroutine_fn create_op(void *opaque, Error **errp)
 {
@@ -59,7 +31,7 @@ int cli_create(CliArgs *a)
         return cli_usage("the size is missing: liveblk create %s SIZE", c.filename);
     }
     if (cli_has(a, "dry-run")) {
-        return say_plan(a, &c, false);
+        return cli_say_plan(a, &c, false);
     }
     cli_engine_start();
     cli_clean_when_interrupted();
@@ -244,142 +216,6 @@ int cli_map(CliArgs *a)
         printf("%s]\n", c.any ? "" : "[");
     }
     return err ? cli_fail(err) : ret < 0 ? CLI_FAILED : CLI_OK;
-}
-
-/* ---- convert ---- */
-
-typedef struct ConvertCall {
-    OpsSource src;
-    OpsCreate target;
-    BlockBackend *source;
-    OpsConvert copy;
-    bool compress;
-} ConvertCall;
-
-static int prepare_compression(ConvertCall *c, Error **errp)
-{
-    BlockDriverState *bs = blk_bs(c->copy.target);
-    BlockDriverInfo info = { 0 };
-
-    if (!c->compress) {
-        return 0;
-    }
-    bdrv_get_info(bs, &info);
-    if (!bs->drv->co_pwritev_compressed || !info.cluster_size) {
-        error_setg(errp, "Images of format %s cannot be compressed", bs->drv->format_name);
-        return -ENOTSUP;
-    }
-    c->copy.compressed = info.cluster_size;
-    c->copy.in_order = true;
-    return 0;
-}
-
-/* The source is open and temp.name is to become the target. */
-static int coroutine_fn convert_into(ConvertCall *c, const char *name, Error **errp)
-{
-    OpsCreate create = c->target;
-    const char *format = create.format ? create.format : ops_format_for(create.filename);
-    OpsSource target = { .name = name, .format = format, .writable = true };
-
-    create.filename = name;
-    create.format = format;
-    create.force = true;
-    int ret = ops_create_plain(&create, errp);
-
-    if (ret < 0) {
-        return ret;
-    }
-    c->copy.target = ops_open(&target, errp);
-    if (!c->copy.target) {
-        return -EIO;
-    }
-    if (blk_co_getlength(c->copy.target) < create.size) {
-        error_setg(errp, "'%s' is too small: the source has %" PRId64 " bytes", c->target.filename, create.size);
-        ret = -ENOSPC;
-    } else if ((ret = prepare_compression(c, errp)) == 0) {
-        ret = ops_convert(&c->copy, errp);
-    }
-    blk_unref(c->copy.target);
-    return ret;
-}
-
-static int coroutine_fn convert_op(void *opaque, Error **errp)
-{
-    ConvertCall *c = opaque;
-    OpsTemp temp;
-    int ret = -EIO;
-
-    c->source = ops_open(&c->src, errp);
-    if (!c->source) {
-        return ret;
-    }
-    c->target.size = blk_co_getlength(c->source);
-    if (c->target.force && ops_check_unused(c->target.filename, errp) < 0) {
-        blk_unref(c->source);
-        return ret;
-    }
-    const char *name = ops_temp_begin(&temp, c->target.filename, c->target.force, errp);
-
-    if (name) {
-        /* What a device holds is not known to be zero. */
-        if (temp.in_place && !g_strcmp0(c->target.format, "raw")) {
-            c->copy.sparse_bytes = 0;
-        }
-        c->copy.sources = &c->source;
-        ret = convert_into(c, name, errp);
-        if (ret < 0) {
-            ops_temp_abort(&temp);
-        } else {
-            ret = ops_temp_commit(&temp, errp);
-        }
-    }
-    blk_unref(c->source);
-    return ret;
-}
-
-int cli_convert(CliArgs *a)
-{
-    ConvertCall c = {
-        .src = cli_source(a, 0),
-        .target = { .filename = cli_arg(a, 1), .format = cli_get(a, "target-format"), .options = cli_get(a, "option"),
-                    .force = cli_has(a, "force") },
-        .compress = cli_has(a, "compress"),
-        .copy = { .workers = MIN(cli_get_size(a, "workers", 8), 64), .n_sources = 1,
-                  .target_is_zero = true, .sparse_bytes = cli_has(a, "no-sparse") ? 0 : 64 * KiB },
-    };
-    Error *err = NULL;
-
-    if (cli_has(a, "dry-run")) {
-        return say_plan(a, &c.target, true);
-    }
-    if (!c.target.format) {
-        c.target.format = ops_format_for(c.target.filename);
-    }
-    cli_engine_start();
-    cli_clean_when_interrupted();
-    CliWatch w;
-
-    cli_watch_begin(&w, a, "convert");
-    c.copy.progress = &w.progress;
-    int64_t began = g_get_monotonic_time();
-    int ret = ops_run(convert_op, &c, &err);
-    double seconds = (g_get_monotonic_time() - began) / 1e6;
-
-    cli_watch_end(&w);
-    cli_engine_stop();
-    if (ret < 0) {
-        return cli_fail(err);
-    }
-    if (a->json) {
-        QDict *d = qdict_new();
-
-        qdict_put_str(d, "filename", c.target.filename);
-        qdict_put_str(d, "format", c.target.format);
-        qdict_put_int(d, "virtual-size", w.progress.total);
-        qdict_put_obj(d, "seconds", qdouble_new(seconds));
-        cli_print_json(d);
-    }
-    return CLI_OK;
 }
 
 /* ---- compare ---- */

@@ -12,6 +12,7 @@ typedef struct SnapshotCall {
     OpsSource src;
     const char *verb, *name;
     bool same_name;             /* create another by the same name */
+    bool dry;
     SnapshotInfoList *list;     /* of list; the caller frees */
     SnapshotInfo *one;          /* what was made, applied or deleted */
 } SnapshotCall;
@@ -60,7 +61,7 @@ static int coroutine_fn create_one(SnapshotCall *c, BlockDriverState *bs, Error 
     g_strlcpy(sn.name, c->name, sizeof(sn.name));
     sn.date_sec = now_us / 1000000;
     sn.date_nsec = now_us % 1000000 * 1000;
-    int ret = bdrv_snapshot_create(bs, &sn, errp);
+    int ret = c->dry ? 0 : bdrv_snapshot_create(bs, &sn, errp);
 
     c->one = ret < 0 ? NULL : qmp_snapshot_info(&sn);
     return ret;
@@ -71,7 +72,7 @@ static int coroutine_fn change_one(SnapshotCall *c, BlockDriverState *bs, Error 
     QEMUSnapshotInfo sn;
     int ret = find_one(c, bs, &sn, errp);
 
-    if (!ret) {
+    if (!ret && !c->dry) {
         ret = !strcmp(c->verb, "apply") ? bdrv_snapshot_goto(bs, sn.id_str, errp)
                                         : bdrv_snapshot_delete(bs, sn.id_str, NULL, errp);
     }
@@ -138,13 +139,19 @@ static void print_result(const CliArgs *a, const SnapshotCall *c)
         }
         cli_print_json(list);
     } else if (a->json) {
-        cli_print_json(qapi_to_json(&qapi_type_SnapshotInfo, c->one));
+        QDict *d = qapi_to_json(&qapi_type_SnapshotInfo, c->one);
+
+        if (c->dry) {
+            qdict_put_bool(d, "dry-run", true);
+        }
+        cli_print_json(d);
     } else if (!c->one) {
         print_list(c);
     } else {
         for (size_t i = 0; i < G_N_ELEMENTS(done) && !a->quiet; i++) {
             if (!strcmp(c->verb, done[i][0])) {
-                printf("%s snapshot %s (id %s) of %s\n", done[i][1], c->one->name, c->one->id, c->src.name);
+                printf("%s%s snapshot %s%s%s%s of %s\n", c->dry ? "would have " : "", done[i][1], c->one->name,
+                       *c->one->id ? " (id " : "", c->one->id, *c->one->id ? ")" : "", c->src.name);
             }
         }
     }
@@ -153,7 +160,7 @@ static void print_result(const CliArgs *a, const SnapshotCall *c)
 int cli_snapshot(CliArgs *a)
 {
     SnapshotCall c = { .src = cli_source(a, 0), .verb = cli_arg(a, 1) ? cli_arg(a, 1) : "list", .name = cli_arg(a, 2),
-                       .same_name = cli_has(a, "same-name") };
+                       .same_name = cli_has(a, "same-name"), .dry = cli_has(a, "dry-run") };
     bool list = !strcmp(c.verb, "list");
     Error *err = NULL;
 
@@ -166,7 +173,7 @@ int cli_snapshot(CliArgs *a)
     if (!list && cli_has(a, "force-share")) {
         return cli_usage("%s needs the image for itself; leave out --force-share", c.verb);
     }
-    c.src.writable = c.src.resize = !list;
+    c.src.writable = c.src.resize = !list && !c.dry;
     c.src.force_share = cli_has(a, "force-share");
     cli_engine_start();
     int ret = ops_run(snapshot_op, &c, &err);

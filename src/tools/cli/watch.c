@@ -47,6 +47,33 @@ void cli_watch_end(CliWatch *w)
     cli_progress_end(w->shown, false);
 }
 
+int cli_say_plan(CliArgs *a, const OpsCreate *c, bool convert)
+{
+    const char *format = c->format ? c->format : ops_format_for(c->filename);
+    bool there = g_file_test(c->filename, G_FILE_TEST_EXISTS);
+    Error *err = NULL;
+    OpsTemp temp;
+
+    if (!ops_temp_begin(&temp, c->filename, c->force, &err)) {
+        return cli_fail(err);
+    }
+    ops_temp_abort(&temp);
+
+    if (a->json) {
+        QDict *d = qdict_new();
+
+        qdict_put_bool(d, "dry-run", true);
+        qdict_put_str(d, "filename", c->filename);
+        qdict_put_str(d, "format", format);
+        qdict_put_bool(d, "replaces", there);
+        cli_print_json(d);
+    } else {
+        printf("would %s %s%s, format %s\n", there ? "replace" : "make", c->filename,
+               convert ? " with a copy" : "", format);
+    }
+    return CLI_OK;
+}
+
 OpsSource cli_source(CliArgs *a, int i)
 {
     return (OpsSource) { .name = cli_arg(a, i), .format = cli_get(a, "format"),

@@ -20,6 +20,10 @@ void cli_watch_end(CliWatch *w);
 /* From here on signals that end the program remove what is half made. */
 void cli_clean_when_interrupted(void);
 
+/* What making @c would do, for --dry-run; refused where the deed would be, as far as that shows without
+ * doing it. Returns an exit code. */
+int cli_say_plan(CliArgs *a, const OpsCreate *c, bool convert);
+
 /* Argument @i as an image to be opened, with --format, --image-opts and --force-share. */
 OpsSource cli_source(CliArgs *a, int i);
 

@@ -36,35 +36,6 @@ typedef struct BitmapCall {
     bool add, merge;
 } BitmapCall;
 
-static int add(BlockDriverState *bs, const BitmapCall *call, Error **errp)
-{
-    BlockDriverInfo info = { 0 };
-    uint64_t granularity = call->granularity;
-
-    if (!granularity) {
-        bdrv_get_info(bs, &info);
-        granularity = info.cluster_size ? CLAMP(info.cluster_size, 4 * KiB, 64 * KiB) : 64 * KiB;
-    }
-    if (granularity < 512 || granularity > 1u << 31 || !is_power_of_2(granularity)) {
-        error_setg(errp, "Granularity must be power of 2 and at least 512");
-        return -EINVAL;
-    }
-    if (bdrv_find_dirty_bitmap(bs, call->bitmap)) {
-        error_setg(errp, "Bitmap already exists: %s", call->bitmap);
-        return -EINVAL;
-    }
-    if (!bdrv_can_store_new_dirty_bitmap(bs, call->bitmap, granularity, errp)) {
-        return -EINVAL;
-    }
-    BdrvDirtyBitmap *b = bdrv_create_dirty_bitmap(bs, granularity, call->bitmap, errp);
-
-    if (!b) {
-        return -EINVAL;
-    }
-    bdrv_dirty_bitmap_set_persistence(b, true);
-    return 0;
-}
-
 /* A bitmap to be changed: not one that is lost. */
 static BdrvDirtyBitmap *usable(BlockDriverState *bs, const BitmapCall *call, Error **errp)
 {
@@ -100,7 +71,7 @@ static int act(const BitmapCall *call, BlockDriverState *bs, BlockDriverState *s
 
     switch (a->what) {
     case OPT_ADD:
-        return add(bs, call, errp);
+        return ops_bitmap_add(bs, call->bitmap, call->granularity, errp) ? 0 : -EINVAL;
     case OPT_MERGE:
         return merge(bs, call, src, a->source, errp);
     case OPT_REMOVE:

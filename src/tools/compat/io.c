@@ -2,10 +2,9 @@
 /* io.c: qemu-io: commands of the shell (src/ioshell) from options or standard input, run on one image. */
 #include "compat/io.h"
 #include "drivers/drivers.h"
+#include "lines.h"
 #include "trace_option.h"
-#include <fcntl.h>
 #include <getopt.h>
-#include <sys/stat.h>
 
 enum { OPT_IMAGE_OPTS = 256, OPT_OBJECT };
 
@@ -138,80 +137,21 @@ static void run_line(IoCall *call, const char *line)
 
 /* ---- standard input ---- */
 
-typedef struct Input {
-    GString *text;
-    bool ready, end, pollable;
-} Input;
-
-static void input_ready(void *opaque)
-{
-    Input *in = opaque;
-
-    in->ready = true;
-    aio_set_fd_handler(qemu_get_aio_context(), STDIN_FILENO, NULL, NULL, NULL);
-}
-
-/* Wait for input, while requests in flight go on. */
-static void input_wait(Input *in)
-{
-    AioContext *ctx = qemu_get_aio_context();
-
-    if (!in->pollable) {
-        aio_poll(ctx, false);
-        return;
-    }
-    in->ready = false;
-    aio_set_fd_handler(ctx, STDIN_FILENO, input_ready, NULL, in);
-    while (!in->ready) {
-        aio_poll(ctx, true);
-    }
-}
-
-/* The next line, for the caller to free; NULL: there is none. */
-static char *input_line(Input *in)
-{
-    char *newline;
-
-    while (!(newline = strchr(in->text->str, '\n')) && !in->end) {
-        char buf[4096];
-
-        input_wait(in);
-        ssize_t n = read(STDIN_FILENO, buf, sizeof(buf));
-
-        if (n <= 0) {
-            in->end = n == 0 || (errno != EINTR && errno != EAGAIN);
-        } else {
-            g_string_append_len(in->text, buf, n);
-        }
-    }
-    if (!newline && !in->text->len) {
-        return NULL;
-    }
-    size_t len = newline ? newline - in->text->str : in->text->len;
-    char *line = g_strndup(in->text->str, len);
-
-    g_string_erase(in->text, 0, len + (newline != NULL));
-    return line;
-}
-
 static void run_input(IoCall *call)
 {
-    struct stat st;
-    Input in = { .text = g_string_new(NULL) };
+    InputLines *in = input_lines_new();
 
-    /* Files are always ready, and event loops do not take them. */
-    in.pollable = fstat(STDIN_FILENO, &st) == 0 && (S_ISFIFO(st.st_mode) || S_ISSOCK(st.st_mode) || isatty(STDIN_FILENO));
     while (!call->quit) {
         printf("%s> ", g_get_prgname());
         fflush(stdout);
-        g_autofree char *line = input_line(&in);
+        g_autofree char *line = input_lines_next(in);
 
         if (!line) {
             break;
         }
         run_line(call, line);
     }
-    g_string_free(in.text, true);
+    input_lines_free(in);
 }
 
 /* ---- the program ---- */

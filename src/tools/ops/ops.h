@@ -103,6 +103,12 @@ bool ops_stores_bitmaps(BlockDriverState *bs);
 /* What those that @bs stores would take in an image with such clusters, all bits written; bytes. */
 uint64_t ops_measure_bitmaps(BlockDriverState *bs, uint64_t cluster_size);
 
+/* Could @bs store a new bitmap @name? *@granularity: bytes a bit stands for; 0 becomes the usual one. Suspends. */
+int coroutine_fn ops_bitmap_can_add(BlockDriverState *bs, const char *name, uint64_t *granularity, Error **errp);
+/* Make one that is stored, and records what is written. NULL and *errp. Suspends. */
+BdrvDirtyBitmap *coroutine_fn ops_bitmap_add(BlockDriverState *bs, const char *name, uint64_t granularity, Error **errp);
+/* Mark in @to what @from marks of the first @length bytes. */
+void ops_bitmap_mark(BdrvDirtyBitmap *to, BdrvDirtyBitmap *from, int64_t length);
 /* Can the bitmaps stored in @source be copied? Those that are lost cannot: @skip_broken leaves them out. */
 int ops_bitmaps_check(BlockDriverState *source, bool skip_broken, Error **errp);
 /* Give @target, which can store them, those that @source stores; lost ones are left out with a warning. */

@@ -1,7 +1,49 @@
 /* SPDX-License-Identifier: MIT */
-/* ops_bitmaps.c: taking the bitmaps of an image along when it is copied. */
+/* ops_bitmaps.c: making bitmaps that are stored, and taking those of an image along when it is copied. */
 #include "ops/ops.h"
 #include "block/dirty-bitmap.h"
+
+int coroutine_fn ops_bitmap_can_add(BlockDriverState *bs, const char *name, uint64_t *granularity, Error **errp)
+{
+    BlockDriverInfo info = { 0 };
+
+    if (!*granularity) {
+        bdrv_get_info(bs, &info);
+        *granularity = info.cluster_size ? CLAMP(info.cluster_size, 4 * KiB, 64 * KiB) : 64 * KiB;
+    }
+    if (*granularity < 512 || *granularity > 1u << 31 || !is_power_of_2(*granularity)) {
+        error_setg(errp, "Granularity must be power of 2 and at least 512");
+        return -EINVAL;
+    }
+    if (bdrv_find_dirty_bitmap(bs, name)) {
+        error_setg(errp, "Bitmap already exists: %s", name);
+        return -EEXIST;
+    }
+    return bdrv_can_store_new_dirty_bitmap(bs, name, *granularity, errp) ? 0 : -EINVAL;
+}
+
+BdrvDirtyBitmap *coroutine_fn ops_bitmap_add(BlockDriverState *bs, const char *name, uint64_t granularity, Error **errp)
+{
+    BdrvDirtyBitmap *b = NULL;
+
+    if (ops_bitmap_can_add(bs, name, &granularity, errp) == 0) {
+        b = bdrv_create_dirty_bitmap(bs, granularity, name, errp);
+    }
+    if (b) {
+        bdrv_dirty_bitmap_set_persistence(b, true);
+    }
+    return b;
+}
+
+void ops_bitmap_mark(BdrvDirtyBitmap *to, BdrvDirtyBitmap *from, int64_t length)
+{
+    int64_t start, bytes;
+
+    for (int64_t at = 0; at < length && bdrv_dirty_bitmap_next_dirty_area(from, at, length, INT64_MAX, &start, &bytes);
+         at = start + bytes) {
+        bdrv_set_dirty_bitmap(to, start, bytes);
+    }
+}
 
 /* Those that are copied: named ones of the image itself. */
 static bool is_copied(const BdrvDirtyBitmap *b)
@@ -28,25 +70,14 @@ int ops_bitmaps_check(BlockDriverState *source, bool skip_broken, Error **errp)
 static int copy_one(BdrvDirtyBitmap *from, BlockDriverState *target, Error **errp)
 {
     const char *name = bdrv_dirty_bitmap_name(from);
-    uint32_t granularity = bdrv_dirty_bitmap_granularity(from);
-    int64_t length = bdrv_getlength_cached(target), start, bytes;
     ERRP_GUARD();
-    BdrvDirtyBitmap *to = NULL;
+    BdrvDirtyBitmap *to = ops_bitmap_add(target, name, bdrv_dirty_bitmap_granularity(from), errp);
 
-    if (bdrv_find_dirty_bitmap(target, name)) {
-        error_setg(errp, "Bitmap already exists: %s", name);
-    } else if (bdrv_can_store_new_dirty_bitmap(target, name, granularity, errp)) {
-        to = bdrv_create_dirty_bitmap(target, granularity, name, errp);
-    }
     if (!to) {
         error_prepend(errp, "Failed to create bitmap %s: ", name);
         return -EINVAL;
     }
-    bdrv_dirty_bitmap_set_persistence(to, true);
-    for (int64_t at = 0; at < length && bdrv_dirty_bitmap_next_dirty_area(from, at, length, INT64_MAX, &start, &bytes);
-         at = start + bytes) {
-        bdrv_set_dirty_bitmap(to, start, bytes);
-    }
+    ops_bitmap_mark(to, from, bdrv_getlength_cached(target));
     if (!bdrv_dirty_bitmap_enabled(from)) {
         bdrv_disable_dirty_bitmap(to);
     }

@@ -313,9 +313,9 @@ int coroutine_fn ops_convert(const OpsConvert *o, Error **errp)
     for (int i = 0; i < o->n_sources; i++) {
         total += blk_getlength_cached(o->sources[i]);
     }
-    /* What is there already goes in one request, where that is cheap. */
+    /* What is there already goes in one request, where that is cheap; what lies behind the copy stays. */
     if (!c.zeroed && !o->target_has_backing && c.unit && total &&
-        blk_co_pwrite_zeroes(o->target, 0, blk_co_getlength(o->target),
+        blk_co_pwrite_zeroes(o->target, 0, total,
                              BDRV_REQ_MAY_UNMAP | BDRV_REQ_NO_FALLBACK) == 0) {
         c.zeroed = true;
     }
