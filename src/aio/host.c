@@ -11,6 +11,12 @@
 
 const HostOps *host_ops;
 static const HostOps *host_registered;
+bool host_serves_nobody;
+
+void host_serve_nobody(void)
+{
+    host_serves_nobody = true;
+}
 
 void host_register(const HostOps *ops)
 {
@@ -43,7 +49,7 @@ static int host_choose(const char *name, Error **errp)
         return -EINVAL;
     }
     host_ops = &host_ops_threads;
-    if ((name && !strcmp(name, "threads")) || (!name && on_valgrind())) {
+    if ((name && !strcmp(name, "threads")) || (!name && (host_serves_nobody || on_valgrind()))) {
         return 0;
     }
 #ifdef CONFIG_IO_URING

@@ -53,7 +53,6 @@ typedef struct HostStat {
     bool is_block_device, is_regular, is_char_device;
     uint32_t logical_block_bytes, physical_block_bytes;  /* devices; else 0 */
     uint32_t direct_align_bytes, direct_mem_align_bytes; /* with O_DIRECT; 1 else */
-    bool rotational;
 } HostStat;
 
 typedef struct HostRequest HostRequest;
@@ -125,6 +124,10 @@ void host_register(const HostOps *ops);
 /* Choose the implementation, see aio_init_main(). */
 int host_select(const char *name, Error **errp);
 void host_unselect(void);
+/* This program serves nobody: nothing waits for its loop but the work it does itself. What mostly needs no
+ * device is then done at once, without a thread (host_inline.c), and no ring is made, which costs more than
+ * short work does: the back end is the threads', if nobody asks for the other. Before aio_init_main(). */
+void host_serve_nobody(void);
 /* True if io_uring works here (kernel, seccomp, limits). */
 bool host_uring_available(void);
 

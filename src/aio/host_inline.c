@@ -22,6 +22,9 @@
  *          what other memory of the process costs (a page swapped out, too).
  *
  * Never:   O_DIRECT, devices, writes with FUA, requests above INLINE_MAX or not of a guest.
+ *
+ * Programs that serve nobody (qemu-img and its like): the same for work that is not a guest's, and so is what
+ * the file system answers from its own memory: lengths, where data lies, new lengths, small holes on tmpfs.
  */
 #include "aio/aio_private.h"
 #include "aio/host_posix.h"
@@ -107,12 +110,46 @@ static bool inline_read(HostRequest *req)
     return false;
 }
 
+/* What is neither a read nor a write. */
+static bool inline_other(HostRequest *req)
+{
+    bool now;
+
+    switch (req->op) {
+    case HOST_STAT:
+    case HOST_STATUS:
+        now = true;
+        break;
+    case HOST_TRUNCATE:
+        now = req->file->regular;
+        break;
+    case HOST_FLUSH:
+        now = req->file->in_memory;
+        break;
+    case HOST_ZERO:
+    case HOST_DISCARD:
+    case HOST_ALLOCATE:
+        now = req->file->in_memory && req->bytes <= INLINE_MAX;
+        break;
+    default:
+        now = false;
+        break;
+    }
+    if (now) {
+        host_posix_execute(req);
+    }
+    return now;
+}
+
 bool host_inline_try(HostRequest *req)
 {
     HostFile *f = req->file;
     bool is_write = req->op == HOST_WRITE;
 
-    if ((!is_write && req->op != HOST_READ) || !(req->flags & HOST_FLAG_GUEST) || req->bytes > INLINE_MAX) {
+    if (!is_write && req->op != HOST_READ) {
+        return host_serves_nobody && inline_other(req);
+    }
+    if ((!(req->flags & HOST_FLAG_GUEST) && !host_serves_nobody) || req->bytes > INLINE_MAX) {
         return false;
     }
     if (f->in_memory) {

@@ -11,7 +11,6 @@
 #include <sys/ioctl.h>
 #include <sys/random.h>
 #include <sys/stat.h>
-#include <sys/sysmacros.h>
 #include <sys/vfs.h>
 #include <time.h>
 
@@ -107,29 +106,6 @@ int host_posix_lock(HostFile *file, int64_t start, int64_t len, HostLockType typ
     return test && fl.l_type != F_UNLCK ? -EAGAIN : 0;
 }
 
-/* Whether the disk under @st turns; false where nobody says. */
-static bool is_rotational(const struct stat *st)
-{
-    dev_t dev = S_ISBLK(st->st_mode) ? st->st_rdev : st->st_dev;
-    /* A partition has its queue one level up. */
-    static const char *const places[] = { "queue", "../queue" };
-
-    for (size_t i = 0; i < G_N_ELEMENTS(places); i++) {
-        g_autofree char *path = g_strdup_printf("/sys/dev/block/%u:%u/%s/rotational",
-                                                major(dev), minor(dev), places[i]);
-        char c = '0';
-        int fd = open(path, O_RDONLY | O_CLOEXEC);
-
-        if (fd >= 0) {
-            ssize_t n = read(fd, &c, 1);
-
-            close(fd);
-            return n == 1 && c == '1';
-        }
-    }
-    return false;
-}
-
 static int stat_device(int fd, HostStat *out)
 {
     uint64_t size;
@@ -186,7 +162,6 @@ int host_posix_stat(HostFile *file, HostStat *out)
         .is_char_device = S_ISCHR(st.st_mode), .length_bytes = st.st_size,
         .allocated_bytes = (int64_t)st.st_blocks * 512,
         .direct_align_bytes = 1, .direct_mem_align_bytes = 1,
-        .rotational = is_rotational(&st),
     };
     if (out->is_block_device) {
         ret = stat_device(file->fd, out);

@@ -38,6 +38,7 @@ static inline bool host_uring_suits(const HostRequest *req)
 {
     return (req->op == HOST_READ || req->file->direct) && !req->file->in_memory;
 }
+extern bool host_serves_nobody;         /* host_serve_nobody() was called */
 /* Try to do a small request at once without blocking for long; true: done. The thread
  * of req->ctx. */
 bool host_inline_try(HostRequest *req);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* cli_out.c: what commands print: errors, JSON, progress; see cli.h. */
 #include "cli/cli.h"
+#include "aio/host.h"
 #include "base/size.h"
 #include "block/block.h"
 #include "block/block_int-global-state.h"
@@ -123,6 +124,7 @@ void cli_progress_end(CliProgress *p, bool keep)
 void cli_engine_start(void)
 {
     signal(SIGPIPE, SIG_IGN);
+    host_serve_nobody();
     aio_init_main(NULL, &error_fatal);
     bdrv_init();
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* args.c: options and operands of the compat programs: parsing, help, values. */
 #include "compat/compat.h"
+#include "aio/host.h"
 #include "base/size.h"
 #include "block/block_int-global-state.h"
 #include "qapi-commands.h"
@@ -234,6 +235,7 @@ void compat_engine_start(void)
 {
     if (!engine_running) {
         signal(SIGPIPE, SIG_IGN);
+        host_serve_nobody();
         aio_init_main(NULL, &error_fatal);
         bdrv_init();
         engine_running = true;
