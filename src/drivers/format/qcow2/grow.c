@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* grow.c: the length of the disk, and preallocation.
+/* grow.c: the length of the disk.
  *
  * The header's new length is written last, when all that it makes visible is in order; a
  * larger L1 table is complete and durable before the header points to it.
@@ -104,102 +104,6 @@ int coroutine_fn qcow2_co_l1_grow(BlockDriverState *bs, uint64_t size)
     return ret;
 }
 
-/* ---- preallocation ---- */
-
-/* Clusters for the @n entries from @offset on, which lie in one slice and have none. */
-static int coroutine_fn prealloc_co_slice(BlockDriverState *bs, uint64_t offset, uint32_t n,
-                                          uint64_t cluster)
-{
-    Qcow2State *s = bs->opaque;
-    uint64_t bits = qcow2_has_backing(bs) ? 0 : QCOW2_BITS_DATA;    /* what is below shows still */
-    uint32_t index;
-    Qcow2Table *slice;
-    bool dropped;
-    int ret;
-
-    qcow2_lock(s);
-    do {
-        dropped = false;
-        ret = qcow2_co_slice_for_write(bs, offset, &slice, &index, &dropped);
-        if (!ret && !dropped) {
-            qcow2_set_entries(s, slice, index, n, (cluster << s->cluster_bits) | QCOW2_COPIED,
-                              s->cluster_size, bits);
-        }
-        if (!ret) {
-            qcow2_cache_put(&s->l2, slice);
-        }
-    } while (!ret && dropped);
-    qcow2_unlock(s);
-    return ret;
-}
-
-/* Make the space of a new run, which nothing refers to yet: it reads as zeroes already. */
-static int coroutine_fn prealloc_co_space(BlockDriverState *bs, uint64_t place, uint64_t bytes,
-                                          PreallocMode prealloc)
-{
-    uint64_t chunk = prealloc == PREALLOC_MODE_FULL ? 1 * MiB : 1 * GiB;
-    void *zeroes;
-    int ret = 0;
-
-    if (prealloc == PREALLOC_MODE_METADATA) {
-        /* Only let the file reach to the end of it. */
-        place += bytes - BDRV_SECTOR_SIZE;
-        bytes = BDRV_SECTOR_SIZE;
-    }
-    zeroes = qemu_blockalign(bs->file->bs, MIN(chunk, 1 * MiB));
-    memset(zeroes, 0, MIN(chunk, 1 * MiB));
-    for (uint64_t at = place; at < place + bytes && !ret; at += chunk) {
-        uint64_t n = MIN(chunk, place + bytes - at);
-
-        ret = prealloc == PREALLOC_MODE_FALLOC ? bdrv_co_pwrite_zeroes(bs->file, at, n, 0)
-                                               : bdrv_co_pwrite(bs->file, at, n, zeroes, 0);
-    }
-    qemu_vfree(zeroes);
-    return ret;
-}
-
-/* Give each cluster of [from, to) a place behind the end of the file, with space as
- * @prealloc says. */
-static int coroutine_fn prealloc_co_range(BlockDriverState *bs, uint64_t from, uint64_t to,
-                                          PreallocMode prealloc, Error **errp)
-{
-    Qcow2State *s = bs->opaque;
-    uint64_t slice_bytes = (uint64_t)s->slice_entries << s->cluster_bits;
-    uint64_t chunk = MAX(slice_bytes, (uint64_t)GiB);
-
-    while (from < to) {
-        uint64_t end = MIN(to, QEMU_ALIGN_DOWN(from, chunk) + chunk), cluster;
-        uint64_t n = DIV_ROUND_UP(end - from, s->cluster_size);
-        int ret = 0;
-
-        if (s->external) {
-            cluster = from >> s->cluster_bits;      /* the space was made with the file's length */
-        } else {
-            ret = qcow2_co_alloc_at_end(bs, n, &cluster);
-        }
-        if (!ret && !s->external) {
-            ret = prealloc_co_space(bs, cluster << s->cluster_bits, n << s->cluster_bits, prealloc);
-        }
-        while (!ret && from < end) {
-            uint64_t piece = MIN(end, QEMU_ALIGN_DOWN(from, slice_bytes) + slice_bytes) - from;
-            uint32_t k = DIV_ROUND_UP(piece, s->cluster_size);
-
-            ret = qcow2_co_before_change(bs);
-            if (!ret) {
-                ret = prealloc_co_slice(bs, from, k, cluster);
-            }
-            cluster += k;
-            from += piece;
-        }
-        if (ret < 0) {
-            error_setg_errno(errp, -ret, "Could not preallocate clusters");
-            return ret;
-        }
-    }
-    __atomic_store_n(&s->sparse_data, true, __ATOMIC_RELAXED);
-    return 0;
-}
-
 /* ---- zeroes in what is added ---- */
 
 static int coroutine_fn zero_co_by_write(BlockDriverState *bs, uint64_t from, uint64_t to)
@@ -283,7 +187,7 @@ static int coroutine_fn co_grow(BlockDriverState *bs, uint64_t from, uint64_t to
             error_setg(errp, "Preallocation is not possible where the backing file is longer");
             return -ENOTSUP;
         }
-        ret = start < to ? prealloc_co_range(bs, start, to, prealloc, errp) : 0;
+        ret = start < to ? qcow2_co_preallocate(bs, start, to, prealloc, errp) : 0;
     }
     return ret;
 }

@@ -13,7 +13,8 @@
  *   compress.c      writing them
  *   codec.c         one cluster to a stream and back
  *   zero_discard.c  zero clusters, discard
- *   grow.c          length, preallocation
+ *   grow.c          length
+ *   prealloc.c      preallocation
  *   crypt.c         encryption
  *   bitmap*.c       dirty bitmaps stored in the image; see bitmap.h
  *   snapshot*.c     snapshots inside the image; see snapshot.h
@@ -593,6 +594,13 @@ bool coroutine_fn qcow2_co_can_store_new_dirty_bitmap(BlockDriverState *bs, cons
                                                       Error **errp);
 int coroutine_fn qcow2_co_remove_persistent_dirty_bitmap(BlockDriverState *bs, const char *name, Error **errp);
 Qcow2BitmapInfoList *qcow2_bitmaps_info(BlockDriverState *bs);
+
+/* ---- prealloc.c ---- */
+/* Give each cluster of [from, to), which has none, a place behind the end of the file, with space as @prealloc says;
+ * @from is a cluster's beginning. Where the backing file holds something the entries let it show. Coroutine; nothing else
+ * changes the range meanwhile. */
+int coroutine_fn qcow2_co_preallocate(BlockDriverState *bs, uint64_t from, uint64_t to, PreallocMode prealloc,
+                                      Error **errp);
 
 /* ---- grow.c, create.c, info.c ---- */
 /* Write @n entries of an L1 table to @place, and make them durable. */

@@ -66,8 +66,16 @@ void refcount_set_run(Qcow2State *s, Qcow2Table *rb, uint64_t i, uint64_t n, uin
 {
     unsigned order = s->refcount_order;
 
-    for (uint64_t k = i; k < i + n; k++) {
-        qcow2_refcount_set(rb->data, order, k, value);
+    if (order == 4) {           /* the usual one, and there may be many */
+        uint16_t *counts = rb->data, be = GUINT16_TO_BE(value);
+
+        for (uint64_t k = i; k < i + n; k++) {
+            counts[k] = be;
+        }
+    } else {
+        for (uint64_t k = i; k < i + n; k++) {
+            qcow2_refcount_set(rb->data, order, k, value);
+        }
     }
     qcow2_cache_dirty(&s->rb, rb, (i << order) / 8, DIV_ROUND_UP((i + n) << order, 8));
 }
