@@ -6,7 +6,9 @@ MESON   ?= meson
 NINJA   ?= ninja
 FLAGS   ?=
 
-.PHONY: all run test bench asan tsan valgrind fuzz lint fmt install deps clean
+MATRIX  ?= --all -j 2
+
+.PHONY: all run test matrix bench asan tsan valgrind fuzz lint fmt install deps clean
 all: $(BUILD)/build.ninja
 	@$(NINJA) -C $(BUILD)
 
@@ -28,6 +30,13 @@ test:
 	@scripts/install-deps all
 	@$(MAKE) --no-print-directory all
 	@scripts/run-tests $(BUILD)
+
+# Images of every kind (3,000 of them), changed by ours and by the peers in turns; MATRIX="--forever", or
+# MATRIX="--all --only cluster=512": tests/interop/matrix/run.py --help tells more.
+matrix:
+	@scripts/install-deps all
+	@$(MAKE) --no-print-directory all
+	@tests/interop/matrix/run.py --ours $(BUILD)/compat $(MATRIX)
 
 # Speed and memory beside an installed peer and the least that could do the work: below three
 # minutes; make bench BENCH="--full --only nbd --peer PATH" for more (docs/performance.md).

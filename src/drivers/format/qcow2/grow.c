@@ -192,6 +192,26 @@ static int coroutine_fn co_grow(BlockDriverState *bs, uint64_t from, uint64_t to
     return ret;
 }
 
+/* What is cut off of the last cluster that stays, from @from to @end: another program that makes the
+ * disk longer again may show what it finds there. */
+static int coroutine_fn tail_co_clear(BlockDriverState *bs, uint64_t from, uint64_t end)
+{
+    g_autofree uint8_t *buf = g_try_malloc(end - from);
+    QEMUIOVector qiov;
+
+    if (!buf) {
+        return -ENOMEM;
+    }
+    qemu_iovec_init_buf(&qiov, buf, end - from);
+    int ret = qcow2_co_preadv(bs, from, end - from, &qiov, 0, 0);
+
+    if (ret < 0 || buffer_is_zero(buf, end - from)) {
+        return ret;
+    }
+    ret = qcow2_co_pwrite_zeroes(bs, from, end - from, BDRV_REQ_MAY_UNMAP);
+    return ret == -ENOTSUP ? zero_co_by_write(bs, from, end) : ret;
+}
+
 static int coroutine_fn co_shrink(BlockDriverState *bs, uint64_t from, uint64_t to,
                                   PreallocMode prealloc, Error **errp)
 {
@@ -203,7 +223,10 @@ static int coroutine_fn co_shrink(BlockDriverState *bs, uint64_t from, uint64_t 
         error_setg(errp, "Preallocation can't be used for shrinking an image");
         return -EINVAL;
     }
-    if (start < from) {
+    if (to < MIN(start, from)) {
+        ret = tail_co_clear(bs, to, MIN(start, from));
+    }
+    if (!ret && start < from) {
         ret = qcow2_co_unmap(bs, start, from - start);
     }
     if (ret < 0) {
