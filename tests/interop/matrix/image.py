@@ -14,7 +14,7 @@ import subprocess
 
 from qcow2bitmaps import read_bitmaps
 
-SECONDS_MAX = 20 * int(os.environ.get('MATRIX_SLOWER', 1))
+SECONDS_MAX = 60 * int(os.environ.get('MATRIX_SLOWER', 1))
 IN_USE, AUTO = 1, 2
 SECRET = ('--object', 'secret,id=s,data=pass')
 

@@ -212,7 +212,7 @@ def bitmap_change(im):
 def amend(im, words):
     # The peers take minutes for refcounts of large clusters, and write zeroes in the clear for version 2.
     side = im.side()
-    if im.encrypted != 'aes' and ('refcount' in words and im.cluster > 65536 or
+    if im.encrypted != 'aes' and ('refcount' in words and im.cluster > 16384 or
                                   'compat=0.10' in words and im.encrypted == 'luks'):
         side = im.ours
     return im.run(side, 'qemu-img', 'amend', '-q', '-o', words, *im.where(), refusal=may_overflow(im)) is not None
@@ -233,7 +233,7 @@ def amend_version(im):
 
 
 def amend_width(im):
-    if im.version == 2 or im.cluster > 65536 and im.encrypted == 'aes':
+    if im.version == 2 or im.cluster > 16384 and im.encrypted == 'aes':
         return False
     width = im.rng.choice([w for w in (1, 2, 4, 8, 16, 32, 64) if 2 ** min(w, 8) - 1 > len(im.snapshots)])
     if amend(im, f'refcount_bits={width}'):
