@@ -9,7 +9,8 @@
 #include "aio/host.h"
 #include "base/ratelimit.h"
 
-#define PIECE   (2 * MiB)
+#define PIECE           (2 * MiB)
+#define PACK_PIECE      (512 * KiB)     /* to be compressed: for one worker at a time */
 
 typedef enum PieceKind { PIECE_DATA, PIECE_ZERO, PIECE_BACKING } PieceKind;
 
@@ -19,8 +20,8 @@ typedef struct Convert {
     int64_t at;                 /* next byte to hand out, of all sources together */
     int source;                 /* that holds it */
     int64_t source_start;
-    int64_t extent_end;
-    PieceKind kind;
+    int64_t extent_end, known_end;      /* known_end: of the extent behind, which is of another kind */
+    PieceKind kind, known_kind;
     uint64_t next_ticket, writing;      /* writes in order: tickets are given out with pieces */
     CoQueue turn;
     RateLimit rate;
@@ -52,12 +53,12 @@ static int64_t source_length(const Convert *c)
     return blk_getlength_cached(c->o->sources[c->source]);
 }
 
-/* The extent at c->at, which lies in c->source. */
-static int coroutine_fn look(Convert *c)
+/* What begins at @at, which lies in c->source, and where it ends. */
+static int coroutine_fn look_at(Convert *c, int64_t at, PieceKind *kind, int64_t *end)
 {
     BlockBackend *blk = c->o->sources[c->source];
     BlockDriverState *base = NULL;
-    int64_t offset = c->at - c->source_start, n = source_length(c) - offset;
+    int64_t offset = at - c->source_start, n = source_length(c) - offset;
 
     if (c->o->target_has_backing) {
         base = bdrv_backing_chain_next(bdrv_skip_filters(blk_bs(blk)));
@@ -71,10 +72,40 @@ static int coroutine_fn look(Convert *c)
     if (ret < 0) {
         return ret;
     }
-    c->extent_end = c->at + n;
-    c->kind = ret & BDRV_BLOCK_ZERO ? PIECE_ZERO :
-              base && !(ret & (BDRV_BLOCK_DATA | BDRV_BLOCK_ALLOCATED)) ? PIECE_BACKING : PIECE_DATA;
+    *end = at + n;
+    *kind = ret & BDRV_BLOCK_ZERO ? PIECE_ZERO :
+            base && !(ret & (BDRV_BLOCK_DATA | BDRV_BLOCK_ALLOCATED)) ? PIECE_BACKING : PIECE_DATA;
     return 0;
+}
+
+/* The extent at c->at, which lies in c->source. Extents are as long as the source lies in one piece; what is copied
+ * is longer, so those that follow and are alike go with it. */
+static int coroutine_fn look(Convert *c)
+{
+    int64_t source_end = c->source_start + source_length(c), end;
+    PieceKind kind;
+    int ret = 0;
+
+    if (c->known_end > c->at) {
+        c->extent_end = c->known_end;
+        c->kind = c->known_kind;
+    } else {
+        ret = look_at(c, c->at, &c->kind, &c->extent_end);
+    }
+    c->known_end = 0;
+    while (!ret && c->extent_end < source_end && c->extent_end < QEMU_ALIGN_DOWN(c->at + PIECE, PIECE)) {
+        ret = look_at(c, c->extent_end, &kind, &end);
+        if (ret < 0) {
+            return 0;       /* to be told of when it is its turn */
+        }
+        if (kind != c->kind) {
+            c->known_kind = kind;
+            c->known_end = end;
+            return 0;
+        }
+        c->extent_end = end;
+    }
+    return ret;
 }
 
 static bool nothing_to_do(const Convert *c)
@@ -95,6 +126,7 @@ static bool coroutine_fn next_piece(Convert *c, Piece *p)
         while (c->at - c->source_start >= source_length(c)) {
             c->source_start += source_length(c);
             c->source++;
+            c->known_end = 0;
         }
         if (c->at >= c->extent_end) {
             int ret = look(c);
@@ -117,8 +149,12 @@ static bool coroutine_fn next_piece(Convert *c, Piece *p)
         }
         if (c->o->compressed) {
             /* Whole clusters of the target, whatever the source has there. */
+            int64_t max = MAX(PACK_PIECE, c->o->compressed);
+
             p->kind = end > c->at ? c->kind : PIECE_DATA;
-            p->bytes = MIN(c->o->compressed, c->o->progress->total - c->at);
+            p->bytes = p->kind == PIECE_DATA && end > c->at ? MIN(end, QEMU_ALIGN_DOWN(c->at + max, max)) - c->at
+                                                            : c->o->compressed;
+            p->bytes = MIN(p->bytes, c->o->progress->total - c->at);
         } else if (c->kind == PIECE_ZERO && c->unit) {
             p->bytes = MIN(end - c->at, 1 * GiB);
         } else {
@@ -189,22 +225,22 @@ static int coroutine_fn write_zeroes(Convert *c, int64_t offset, int64_t bytes)
     return blk_co_pwrite_zeroes(c->o->target, offset, bytes, c->o->target_has_backing ? 0 : BDRV_REQ_MAY_UNMAP);
 }
 
-/* Runs of data and of zeroes. */
-static int coroutine_fn write_runs(Convert *c, int64_t offset, int64_t bytes, uint8_t *buf)
+/* Runs of data and of zeroes, in steps of @unit, which lie at multiples of their size on the disk. */
+static int coroutine_fn write_runs(Convert *c, int64_t offset, int64_t bytes, uint8_t *buf, int64_t unit)
 {
     int64_t at = 0;
     int ret = 0;
 
     while (at < bytes && ret == 0) {
-        /* Units lie at multiples of their size on the disk. */
-        int64_t end = MIN(QEMU_ALIGN_DOWN(offset + at + c->unit, c->unit) - offset, bytes);
+        int64_t end = MIN(QEMU_ALIGN_DOWN(offset + at + unit, unit) - offset, bytes);
         bool zero = buffer_is_zero(buf + at, end - at);
 
-        while (end < bytes && buffer_is_zero(buf + end, MIN(c->unit, bytes - end)) == zero) {
-            end += MIN(c->unit, bytes - end);
+        while (end < bytes && buffer_is_zero(buf + end, MIN(unit, bytes - end)) == zero) {
+            end += MIN(unit, bytes - end);
         }
         ret = zero ? write_zeroes(c, offset + at, end - at)
-                   : blk_co_pwrite(c->o->target, offset + at, end - at, buf + at, BDRV_REQ_BULK);
+            : c->o->compressed ? blk_co_pwrite_compressed(c->o->target, offset + at, end - at, buf + at)
+            : blk_co_pwrite(c->o->target, offset + at, end - at, buf + at, BDRV_REQ_BULK);
         at = end;
     }
     return ret;
@@ -216,10 +252,10 @@ static int coroutine_fn write_piece(Convert *c, const Piece *p, uint8_t *buf)
         return write_zeroes(c, p->offset, p->bytes);
     }
     if (c->o->compressed) {
-        return c->unit && buffer_is_zero(buf, p->bytes) ? write_zeroes(c, p->offset, p->bytes)
-               : blk_co_pwrite_compressed(c->o->target, p->offset, p->bytes, buf);
+        return c->unit ? write_runs(c, p->offset, p->bytes, buf, c->o->compressed)
+                       : blk_co_pwrite_compressed(c->o->target, p->offset, p->bytes, buf);
     }
-    return c->unit ? write_runs(c, p->offset, p->bytes, buf)
+    return c->unit ? write_runs(c, p->offset, p->bytes, buf, c->unit)
                    : blk_co_pwrite(c->o->target, p->offset, p->bytes, buf, BDRV_REQ_BULK);
 }
 

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /* compress.c: writing compressed clusters.
  *
- * A cluster is compressed on a worker thread, without any lock, so requests that run at the same
- * time use as many cores as there are. Then it gets a place: behind the last stream, in the rest of that
+ * Clusters are compressed on worker threads, without any lock, up to BATCH_BYTES in one errand, so requests that
+ * run at the same time use as many cores as there are. Then each gets a place: behind the last stream, in the rest of that
  * one's cluster (and the one that follows, if that is free), else at a cluster's start. Streams
- * that share a cluster count it once each. Then it is written, and then the entry changes, as
+ * that share a cluster count it once each. Then all are written, neighbours in one request, and then the entries change, as
  * for copy on write (write.c); the order on disk is that of commit.c, as for any data.
  *
  * A cluster that does not become smaller is written as it is.
@@ -17,6 +17,10 @@
  */
 #include "drivers/format/qcow2/alloc.h"
 #include "drivers/format/qcow2/codec.h"
+
+#define BATCH_BYTES (512 * KiB)
+#define BATCH_MAX   128
+#define SPARE_BYTES (4 * MiB)   /* of what is compressed */
 
 /* ---- a place for a stream ---- */
 
@@ -137,7 +141,7 @@ static void turn_over(Qcow2State *s)
     qcow2_unlock(s);
 }
 
-/* ---- one cluster ---- */
+/* ---- some clusters ---- */
 
 /* The entry of a stream; what qcow2_packed_place() reads. */
 static uint64_t packed_entry(Qcow2State *s, uint64_t host, uint64_t bytes)
@@ -148,8 +152,9 @@ static uint64_t packed_entry(Qcow2State *s, uint64_t host, uint64_t bytes)
     return QCOW2_COMPRESSED | sectors << shift | host;
 }
 
-/* Pin the slice of @offset with nobody else on the way in its cluster. On success `lock` is held. */
-static int coroutine_fn packed_co_begin(BlockDriverState *bs, uint64_t offset, Qcow2Table **slice, uint32_t *index)
+/* Pin the slice of [@offset, @end) with nobody else on the way there. On success `lock` is held. */
+static int coroutine_fn packed_co_begin(BlockDriverState *bs, uint64_t offset, uint64_t end, Qcow2Table **slice,
+                                        uint32_t *index)
 {
     Qcow2State *s = bs->opaque;
 
@@ -162,22 +167,109 @@ static int coroutine_fn packed_co_begin(BlockDriverState *bs, uint64_t offset, Q
             qcow2_unlock(s);
             return ret;
         }
-        if (!dropped && !qcow2_co_wait_allocs(s, offset, offset + s->cluster_size)) {
+        if (!dropped && !qcow2_co_wait_allocs(s, offset, end)) {
             return 0;
         }
         qcow2_cache_put(&s->l2, *slice);
     }
 }
 
-/* It is the caller's turn; it is over when the stream has its place. */
-static int coroutine_fn packed_co_write(BlockDriverState *bs, uint64_t offset, uint8_t *stream, uint64_t bytes)
+/* Clusters on their way, neighbours below one slice of an L2 table. */
+typedef struct Qcow2PackBatch PackBatch;
+struct Qcow2PackBatch {
+    PackBatch *next_spare;
+    uint64_t offset;            /* of the guest */
+    unsigned n;
+    bool zstd;
+    uint32_t cluster_bytes;
+    uint8_t *in, *out;          /* a cluster's worth for each */
+    uint32_t stream_bytes[BATCH_MAX];   /* 0: it does not become smaller */
+    uint64_t host[BATCH_MAX];   /* of the stream; 0: none */
+};
+
+static int batch_pack(void *opaque)
+{
+    PackBatch *b = opaque;
+    int ret = 0;
+
+    for (unsigned i = 0; i < b->n && !ret; i++) {
+        Qcow2Codec p = {
+            .zstd = b->zstd, .in = b->in + (uint64_t)i * b->cluster_bytes, .in_bytes = b->cluster_bytes,
+            .out = b->out + (uint64_t)i * b->cluster_bytes, .out_bytes = b->cluster_bytes - 1,
+        };
+
+        ret = qcow2_codec_pack(&p);
+        b->stream_bytes[i] = p.packed_bytes;
+    }
+    return ret;
+}
+
+/* A place for each stream. */
+static int coroutine_fn batch_co_place(BlockDriverState *bs, PackBatch *b)
 {
     Qcow2State *s = bs->opaque;
-    Qcow2Alloc alloc = { .guest_from = offset, .guest_to = offset + s->cluster_size };
+    int ret = 0;
+
+    for (unsigned i = 0; i < b->n && !ret; i++) {
+        if (b->stream_bytes[i]) {
+            ret = place_co_find(bs, b->stream_bytes[i], &b->host[i]);
+            /* An entry of a stream cannot name places very far behind. */
+            ret = !ret && b->host[i] >> (62 - (s->cluster_bits - 8)) ? -EFBIG : ret;
+        }
+    }
+    return ret;
+}
+
+/* Those that lie behind each other go in one request. */
+static int coroutine_fn batch_co_write(BlockDriverState *bs, PackBatch *b)
+{
+    struct iovec iov[BATCH_MAX];
+    int ret = 0;
+
+    for (unsigned i = 0, k; i < b->n && !ret; i = k) {
+        uint64_t end = b->host[i];
+        QEMUIOVector qiov;
+        int n = 0;
+
+        for (k = i; k < b->n && (k == i || !b->host[k] || b->host[k] == end); k++) {
+            if (b->host[k]) {
+                iov[n++] = (struct iovec) { b->out + (uint64_t)k * b->cluster_bytes, b->stream_bytes[k] };
+                end += b->stream_bytes[k];
+            }
+        }
+        if (n) {
+            qemu_iovec_init_external(&qiov, iov, n);
+            ret = bdrv_co_pwritev(bs->file, b->host[i], end - b->host[i], &qiov, 0);
+        }
+    }
+    return ret;
+}
+
+/* `lock` held. */
+static void batch_done(BlockDriverState *bs, PackBatch *b, Qcow2Table *slice, uint32_t index, bool failed)
+{
+    Qcow2State *s = bs->opaque;
+
+    for (unsigned i = 0; i < b->n; i++) {
+        uint64_t host = b->host[i], first = host >> s->cluster_bits;
+
+        if (host && failed) {
+            qcow2_free_clusters(s, first, ((host + b->stream_bytes[i] - 1) >> s->cluster_bits) - first + 1, false);
+        } else if (host) {
+            qcow2_free_entry(s, qcow2_entry(s, slice->data, index + i), s->discard_other);
+            qcow2_set_entries(s, slice, index + i, 1, packed_entry(s, host, b->stream_bytes[i]), 0, 0);
+        }
+    }
+}
+
+/* The streams. It is the caller's turn; it is over when they have their places. */
+static int coroutine_fn packed_co_write(BlockDriverState *bs, PackBatch *b)
+{
+    Qcow2State *s = bs->opaque;
+    Qcow2Alloc alloc = { .guest_from = b->offset, .guest_to = b->offset + (uint64_t)b->n * s->cluster_size };
     uint32_t index;
     Qcow2Table *slice;
-    uint64_t host;
-    int ret = packed_co_begin(bs, offset, &slice, &index);
+    int ret = packed_co_begin(bs, alloc.guest_from, alloc.guest_to, &slice, &index);
 
     if (ret < 0) {
         turn_over(s);
@@ -187,23 +279,13 @@ static int coroutine_fn packed_co_write(BlockDriverState *bs, uint64_t offset, u
     LIST_INSERT_HEAD(&s->allocs, &alloc, next);
     qcow2_unlock(s);
 
-    ret = place_co_find(bs, bytes, &host);
+    ret = batch_co_place(bs, b);
     turn_over(s);
-    bool placed = !ret;
-
-    if (placed) {
-        /* An entry of a stream cannot name places very far behind. */
-        ret = host >> (62 - (s->cluster_bits - 8)) ? -EFBIG : bdrv_co_pwrite(bs->file, host, bytes, stream, 0);
+    if (!ret) {
+        ret = batch_co_write(bs, b);
     }
     qcow2_lock(s);
-    if (!ret) {
-        qcow2_free_entry(s, qcow2_entry(s, slice->data, index), s->discard_other);
-        qcow2_set_entries(s, slice, index, 1, packed_entry(s, host, bytes), 0, 0);
-    } else if (placed) {
-        uint64_t first = host >> s->cluster_bits, last = (host + bytes - 1) >> s->cluster_bits;
-
-        qcow2_free_clusters(s, first, last - first + 1, false);
-    }
+    batch_done(bs, b, slice, index, ret < 0);
     LIST_REMOVE(&alloc, next);
     qemu_co_queue_restart_all(&alloc.waiters);
     qcow2_cache_put(&s->l2, slice);
@@ -211,41 +293,131 @@ static int coroutine_fn packed_co_write(BlockDriverState *bs, uint64_t offset, u
     return ret;
 }
 
-/* @cluster: what the guest's cluster at @offset is to hold; @bytes of it are within the disk. */
-static int coroutine_fn compress_co_cluster(BlockDriverState *bs, uint64_t offset, uint64_t bytes, uint8_t *cluster,
-                                            uint8_t *stream)
+/* Those that did not become smaller; @bytes of the batch are within the disk. */
+static int coroutine_fn plain_co_write(BlockDriverState *bs, const PackBatch *b, uint64_t bytes)
 {
-    Qcow2State *s = bs->opaque;
-    Qcow2Codec p = {
-        .zstd = s->compression_type, .in = cluster, .in_bytes = s->cluster_size,
-        .out = stream, .out_bytes = s->cluster_size - 1,
-    };
-    uint64_t ticket = turn_take(s);
-    int ret = qcow2_co_before_change(bs);
+    int ret = 0;
 
-    if (!ret) {
-        ret = thread_pool_submit_co(qcow2_codec_pack, &p);
-    }
-    turn_wait(s, ticket);
-    if (!ret && p.packed_bytes) {
-        return packed_co_write(bs, offset, stream, p.packed_bytes);
-    }
-    turn_over(s);       /* a plain write takes its place before it waits for anything */
-    if (!ret) {
+    for (unsigned i = 0, k; i < b->n && !ret; i = k) {
+        uint64_t from = (uint64_t)i * b->cluster_bytes, to;
         QEMUIOVector qiov;
 
-        qemu_iovec_init_buf(&qiov, cluster, bytes);
-        ret = qcow2_co_pwritev(bs, offset, bytes, &qiov, 0, 0);
+        for (k = i; k < b->n && !b->stream_bytes[k]; k++) {
+        }
+        if (k == i) {
+            k++;
+            continue;
+        }
+        to = MIN((uint64_t)k * b->cluster_bytes, bytes);
+        qemu_iovec_init_buf(&qiov, b->in + from, to - from);
+        ret = qcow2_co_pwritev(bs, b->offset + from, to - from, &qiov, 0, 0);
     }
     return ret;
 }
+
+/* b->in: what the guest's clusters are to hold; @bytes of it are within the disk. */
+static int coroutine_fn batch_co_run(BlockDriverState *bs, PackBatch *b, uint64_t bytes)
+{
+    Qcow2State *s = bs->opaque;
+    uint64_t ticket = turn_take(s);
+    int ret = qcow2_co_before_change(bs);
+    bool any = false;
+
+    if (!ret) {
+        ret = thread_pool_submit_co(batch_pack, b);
+    }
+    for (unsigned i = 0; i < b->n; i++) {
+        b->host[i] = 0;
+        any |= !ret && b->stream_bytes[i];
+    }
+    turn_wait(s, ticket);
+    if (any) {
+        ret = packed_co_write(bs, b);
+    } else {
+        turn_over(s);       /* a plain write takes its place before it waits for anything */
+    }
+    return ret ? ret : plain_co_write(bs, b, bytes);
+}
+
+/* How many clusters from @offset on go together. */
+static unsigned batch_clusters(Qcow2State *s, uint64_t offset, uint64_t bytes)
+{
+    uint64_t in_slice = s->slice_entries - (qcow2_l2_index(s, offset) & (s->slice_entries - 1));
+    uint64_t n = MAX(BATCH_BYTES >> s->cluster_bits, 1);
+
+    return MIN(MIN(n, BATCH_MAX), MIN(in_slice, DIV_ROUND_UP(bytes, s->cluster_size)));
+}
+
+/* ---- memory, which costs more to get and to give back than to fill ---- */
+
+/* For as many clusters as a batch can have. */
+static PackBatch *batch_get(BlockDriverState *bs)
+{
+    Qcow2State *s = bs->opaque;
+    size_t room = MAX(BATCH_BYTES, s->cluster_size);
+    PackBatch *b;
+
+    qcow2_lock(s);
+    b = s->pack_spare;
+    if (b) {
+        s->pack_spare = b->next_spare;
+        s->n_pack_spare--;
+    }
+    qcow2_unlock(s);
+    if (b) {
+        return b;
+    }
+    b = g_new(PackBatch, 1);
+    b->zstd = s->compression_type;
+    b->cluster_bytes = s->cluster_size;
+    b->in = qemu_try_blockalign(bs->file->bs, room);
+    b->out = qemu_try_blockalign(bs->file->bs, room);
+    return b;
+}
+
+static void batch_free(PackBatch *b)
+{
+    qemu_vfree(b->in);
+    qemu_vfree(b->out);
+    g_free(b);
+}
+
+static void batch_put(Qcow2State *s, PackBatch *b)
+{
+    bool keep;
+
+    qcow2_lock(s);
+    keep = b->in && b->out && s->n_pack_spare < MAX(SPARE_BYTES >> MAX(s->cluster_bits, 19), 1);
+    if (keep) {
+        b->next_spare = s->pack_spare;
+        s->pack_spare = b;
+        s->n_pack_spare++;
+    }
+    qcow2_unlock(s);
+    if (!keep) {
+        batch_free(b);
+    }
+}
+
+void qcow2_pack_free(Qcow2State *s)
+{
+    PackBatch *b;
+
+    while ((b = s->pack_spare)) {
+        s->pack_spare = b->next_spare;
+        batch_free(b);
+    }
+    s->n_pack_spare = 0;
+}
+
+/* ---- a request ---- */
 
 int coroutine_fn qcow2_co_pwritev_compressed(BlockDriverState *bs, int64_t offset, int64_t bytes,
                                              QEMUIOVector *qiov, size_t qiov_offset)
 {
     Qcow2State *s = bs->opaque;
     uint64_t end = (uint64_t)offset + bytes;
-    uint8_t *cluster, *stream;
+    PackBatch *b;
     int ret = 0;
 
     if (s->external || s->crypt_method) {
@@ -254,23 +426,23 @@ int coroutine_fn qcow2_co_pwritev_compressed(BlockDriverState *bs, int64_t offse
     if (qcow2_in_cluster(s, offset) || (qcow2_in_cluster(s, end) && end != s->length_bytes)) {
         return -EINVAL;
     }
-    cluster = qemu_try_blockalign(bs->file->bs, s->cluster_size);
-    stream = qemu_try_blockalign(bs->file->bs, s->cluster_size);
-    if (!cluster || !stream) {
+    b = batch_get(bs);
+    if (!b->in || !b->out) {
         ret = -ENOMEM;
     }
     while (bytes && !ret) {
-        uint64_t n = MIN((uint64_t)bytes, s->cluster_size);
+        b->n = batch_clusters(s, offset, bytes);
+        b->offset = offset;
+        uint64_t whole = (uint64_t)b->n << s->cluster_bits, n = MIN((uint64_t)bytes, whole);
 
-        qemu_iovec_to_buf(qiov, qiov_offset, cluster, n);
-        memset(cluster + n, 0, s->cluster_size - n);
-        ret = compress_co_cluster(bs, offset, n, cluster, stream);
+        qemu_iovec_to_buf(qiov, qiov_offset, b->in, n);
+        memset(b->in + n, 0, whole - n);
+        ret = batch_co_run(bs, b, n);
         offset += n;
         bytes -= n;
         qiov_offset += n;
     }
-    qemu_vfree(cluster);
-    qemu_vfree(stream);
+    batch_put(s, b);
     if (ret < 0) {
         qcow2_co_note_damage(bs);
     }

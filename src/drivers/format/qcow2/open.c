@@ -218,6 +218,7 @@ static void state_free(Qcow2State *s)
     qcow2_alloc_close_window(s);
     qcow2_crypt_free(s);
     qcow2_unpacked_forget(s, 0, UINT64_MAX);
+    qcow2_pack_free(s);
     qcow2_cache_destroy(&s->l2);
     qcow2_cache_destroy(&s->rb);
     qcow2_clean_stop(s);

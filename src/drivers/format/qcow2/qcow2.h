@@ -271,6 +271,8 @@ typedef struct Qcow2State {
                                          * of streams; 0: nowhere */
     uint64_t pack_ticket, pack_turn;    /* streams get their places in the order of tickets */
     CoQueue pack_waiters;
+    struct Qcow2PackBatch *pack_spare;  /* kept for the next request */
+    unsigned n_pack_spare;
 
     /* Free clusters: the window is a part of one block that is being given out. */
     Qcow2Table *win_rb;                 /* pinned; NULL: no window */
@@ -539,10 +541,11 @@ int coroutine_fn qcow2_co_pwritev(BlockDriverState *bs, int64_t offset, int64_t 
                                   QEMUIOVector *qiov, size_t qiov_offset, BdrvRequestFlags flags);
 /* Wait until no allocation is on its way in the range. `lock` held; true: it was dropped. */
 bool coroutine_fn qcow2_co_wait_allocs(Qcow2State *s, uint64_t from, uint64_t to);
-/* Decompress a cluster into @buf, one cluster long. */
-int coroutine_fn qcow2_co_read_packed(BlockDriverState *bs, uint64_t host, uint32_t packed_bytes,
-                                      void *buf);
-/* The same for [@within, +@bytes) of it, from what is kept if it is there. */
+/* Decompress whole clusters from @offset on into @buf, of @bytes: @first, which is one, and some that follow. Ends their
+ * use. *done: how many bytes that was. */
+int coroutine_fn qcow2_co_read_packed_run(BlockDriverState *bs, const Qcow2Extent *first, uint64_t offset, uint64_t bytes,
+                                          void *buf, uint64_t *done);
+/* [@within, +@bytes) of a cluster, from what is kept if it is there. */
 int coroutine_fn qcow2_co_read_packed_part(BlockDriverState *bs, uint64_t host, uint32_t packed_bytes,
                                            uint64_t within, uint64_t bytes, QEMUIOVector *qiov, size_t qiov_offset);
 /* What was kept of streams in this place of the file is void. `lock` held. */
@@ -550,6 +553,8 @@ void qcow2_unpacked_forget(Qcow2State *s, uint64_t host, uint64_t bytes);
 /* Whole clusters; the last one of the disk may be short. */
 int coroutine_fn qcow2_co_pwritev_compressed(BlockDriverState *bs, int64_t offset, int64_t bytes,
                                              QEMUIOVector *qiov, size_t qiov_offset);
+/* What is kept of memory for compressed writes goes. */
+void qcow2_pack_free(Qcow2State *s);
 /* The next stream begins a cluster. `lock` held. */
 void qcow2_pack_close(Qcow2State *s);
 int coroutine_fn qcow2_co_pwrite_zeroes(BlockDriverState *bs, int64_t offset, int64_t bytes,

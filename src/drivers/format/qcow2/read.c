@@ -62,22 +62,26 @@ int coroutine_fn qcow2_co_read_backing(BlockDriverState *bs, uint64_t offset, ui
     return n ? bdrv_co_preadv_part(bs->backing, offset, n, qiov, qiov_offset, flags) : 0;
 }
 
-/* A whole cluster goes where the guest wants it, if that is in one piece; parts are kept. */
-static int coroutine_fn read_co_packed(BlockDriverState *bs, const Qcow2Extent *e, uint64_t offset,
+/* Whole clusters go where the guest wants them, if that is in one piece, some at once; parts are kept. At most @bytes;
+ * e->bytes: what it was. */
+static int coroutine_fn read_co_packed(BlockDriverState *bs, Qcow2Extent *e, uint64_t offset, uint64_t bytes,
                                        QEMUIOVector *qiov, size_t qiov_offset)
 {
     Qcow2State *s = bs->opaque;
+    int ret;
 
     if (e->bytes == s->cluster_size && qiov->niov == 1) {
-        return qcow2_co_read_packed(bs, e->host, e->packed_bytes, (uint8_t *)qiov->iov[0].iov_base + qiov_offset);
+        return qcow2_co_read_packed_run(bs, e, offset, bytes, (uint8_t *)qiov->iov[0].iov_base + qiov_offset, &e->bytes);
     }
-    return qcow2_co_read_packed_part(bs, e->host, e->packed_bytes, qcow2_in_cluster(s, offset), e->bytes, qiov,
-                                     qiov_offset);
+    ret = qcow2_co_read_packed_part(bs, e->host, e->packed_bytes, qcow2_in_cluster(s, offset), e->bytes, qiov,
+                                    qiov_offset);
+    qcow2_use_end(s, e->epoch);
+    return ret;
 }
 
-static int coroutine_fn read_co_extent(BlockDriverState *bs, const Qcow2Extent *e, uint64_t offset,
-                                       QEMUIOVector *qiov, size_t qiov_offset,
-                                       BdrvRequestFlags flags)
+/* From @offset on at most @bytes; e->bytes: what it was. */
+static int coroutine_fn read_co_extent(BlockDriverState *bs, Qcow2Extent *e, uint64_t offset, uint64_t bytes,
+                                       QEMUIOVector *qiov, size_t qiov_offset, BdrvRequestFlags flags)
 {
     Qcow2State *s = bs->opaque;
     int ret;
@@ -90,9 +94,7 @@ static int coroutine_fn read_co_extent(BlockDriverState *bs, const Qcow2Extent *
         return ret;
     case QCOW2_PACKED:
         bdrv_co_debug_event(bs->file->bs, BLKDEBUG_EVENT_READ_COMPRESSED);
-        ret = read_co_packed(bs, e, offset, qiov, qiov_offset);
-        qcow2_use_end(s, e->epoch);
-        return ret;
+        return read_co_packed(bs, e, offset, bytes, qiov, qiov_offset);
     case QCOW2_UNALLOCATED:
         if (bs->backing) {
             bdrv_co_debug_event(bs->file->bs, BLKDEBUG_EVENT_READ_BACKING_AIO);
@@ -114,7 +116,7 @@ int coroutine_fn qcow2_co_preadv(BlockDriverState *bs, int64_t offset, int64_t b
 
         ret = qcow2_co_map(bs, offset, bytes, &e);
         if (!ret) {
-            ret = read_co_extent(bs, &e, offset, qiov, qiov_offset, flags);
+            ret = read_co_extent(bs, &e, offset, bytes, qiov, qiov_offset, flags);
             offset += e.bytes;
             bytes -= e.bytes;
             qiov_offset += e.bytes;
