@@ -3,12 +3,12 @@
 #include "compat/compat.h"
 #include <getopt.h>
 
-enum { OPT_OBJECT = 256, OPT_OUTPUT, OPT_IMAGE_OPTS, OPT_SIZE };
+enum { OPT_OBJECT = 256, OPT_OUTPUT, OPT_IMAGE_OPTS };
 
 const CompatOption img_measure_options[] = {
     { 'O', "target-format", "FMT", "format of the new image (raw)" },
     { 'o', "options", "OPTIONS", "options of the new image" },
-    { OPT_SIZE, "size", "SIZE", "size that the guest sees" },
+    { 's', "size", "SIZE", "size that the guest sees" },
     { 'f', "format", "FMT", "format of FILENAME (probed)" },
     { OPT_IMAGE_OPTS, "image-opts", NULL, "FILENAME is options, not a name" },
     { OPT_OUTPUT, "output", "human|json", "form of the answer (human)" },
@@ -162,7 +162,7 @@ int img_measure(int argc, char **argv, const CompatCommand *cmd)
             call.options = joined;
             break;
         }
-        case OPT_SIZE: ok = compat_number("image size", optarg, 0, INT64_MAX, &call.size); break;
+        case 's': ok = compat_number("image size", optarg, 0, INT64_MAX, &call.size); break;
         case 'f': call.source.format = optarg; break;
         case 'l': ok = compat_snapshot_parse(optarg, &call.snapshot); break;
         case 'U': call.source.force_share = true; break;
