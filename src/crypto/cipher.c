@@ -57,6 +57,7 @@ static const struct { int algo; size_t bytes; } hashes[] = {
     [Q_CRYPTO_HASH_ALGORITHM_SHA224] = { GCRY_MD_SHA224, 28 }, [Q_CRYPTO_HASH_ALGORITHM_SHA256] = { GCRY_MD_SHA256, 32 },
     [Q_CRYPTO_HASH_ALGORITHM_SHA384] = { GCRY_MD_SHA384, 48 }, [Q_CRYPTO_HASH_ALGORITHM_SHA512] = { GCRY_MD_SHA512, 64 },
     [Q_CRYPTO_HASH_ALGORITHM_RIPEMD160] = { GCRY_MD_RMD160, 20 },
+    [Q_CRYPTO_HASH_ALGORITHM_SM3] = { GCRY_MD_SM3, 32 },
 };
 
 size_t crypto_hash_bytes(QCryptoHashAlgorithm hash)
@@ -169,6 +170,7 @@ static bool essiv_init(CryptoCipher *c, Error **errp)
         { Q_CRYPTO_CIPHER_ALGORITHM_AES_256, 32 }, { Q_CRYPTO_CIPHER_ALGORITHM_SERPENT_128, 16 },
         { Q_CRYPTO_CIPHER_ALGORITHM_SERPENT_192, 24 }, { Q_CRYPTO_CIPHER_ALGORITHM_SERPENT_256, 32 },
         { Q_CRYPTO_CIPHER_ALGORITHM_TWOFISH_128, 16 }, { Q_CRYPTO_CIPHER_ALGORITHM_TWOFISH_256, 32 },
+        { Q_CRYPTO_CIPHER_ALGORITHM_CAST5_128, 16 },
     };
     size_t n = crypto_hash_bytes(c->spec.ivgen_hash);
     const char *family = QCryptoCipherAlgorithm_str(c->spec.cipher);
@@ -273,16 +275,19 @@ static int set_iv(CryptoCipher *c, gcry_cipher_hd_t h, uint64_t sector)
                                             : gcry_cipher_setiv(h, iv, c->block_bytes)) ? -EIO : 0;
 }
 
-int crypto_cipher_run(CryptoCipher *c, bool encrypt, uint64_t sector, uint8_t *buf, size_t bytes)
+int crypto_cipher_run_to(CryptoCipher *c, bool encrypt, uint64_t sector, uint8_t *dst, const uint8_t *src, size_t bytes)
 {
     gcry_cipher_hd_t h = handle_take(c);
     int ret = h ? 0 : -ENOMEM;
 
     g_assert(bytes % CRYPTO_SECTOR == 0);
-    for (; bytes && !ret; bytes -= CRYPTO_SECTOR, buf += CRYPTO_SECTOR, sector++) {
+    for (size_t at = 0; at < bytes && !ret; at += CRYPTO_SECTOR, sector++) {
+        const uint8_t *from = dst == src ? NULL : src + at;     /* NULL: in place */
+        size_t n = from ? CRYPTO_SECTOR : 0;
+
         ret = set_iv(c, h, sector);
-        if (!ret && (encrypt ? gcry_cipher_encrypt(h, buf, CRYPTO_SECTOR, NULL, 0)
-                             : gcry_cipher_decrypt(h, buf, CRYPTO_SECTOR, NULL, 0))) {
+        if (!ret && (encrypt ? gcry_cipher_encrypt(h, dst + at, CRYPTO_SECTOR, from, n)
+                             : gcry_cipher_decrypt(h, dst + at, CRYPTO_SECTOR, from, n))) {
             ret = -EIO;
         }
     }
@@ -290,4 +295,9 @@ int crypto_cipher_run(CryptoCipher *c, bool encrypt, uint64_t sector, uint8_t *b
         handle_give(c, h);
     }
     return ret;
+}
+
+int crypto_cipher_run(CryptoCipher *c, bool encrypt, uint64_t sector, uint8_t *buf, size_t bytes)
+{
+    return crypto_cipher_run_to(c, encrypt, sector, buf, buf, bytes);
 }

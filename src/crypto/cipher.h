@@ -35,6 +35,8 @@ CryptoCipher *crypto_cipher_new(const CryptoSpec *spec, const uint8_t *key, size
 void crypto_cipher_free(CryptoCipher *c);       /* NULL: nothing */
 /* In place: @bytes, whole sectors, the first of which has number @sector. 0 or -EIO. */
 int crypto_cipher_run(CryptoCipher *c, bool encrypt, uint64_t sector, uint8_t *buf, size_t bytes);
+/* The same from @src to @dst, which are the same or do not overlap. */
+int crypto_cipher_run_to(CryptoCipher *c, bool encrypt, uint64_t sector, uint8_t *dst, const uint8_t *src, size_t bytes);
 
 size_t crypto_hash_bytes(QCryptoHashAlgorithm hash);    /* 0: not known */
 int crypto_hash(QCryptoHashAlgorithm hash, const void *data, size_t bytes, uint8_t *out);

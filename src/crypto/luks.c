@@ -177,6 +177,13 @@ int luks_parse(Luks *l, const uint8_t *header, uint64_t room, Error **errp)
     }
     int ret = parse_cipher(l, d.cipher, d.mode, errp);
 
+    if (!ret && !room) {
+        room = (uint64_t)l->payload_sector * CRYPTO_SECTOR;
+        if (room < LUKS_HEADER_BYTES) {
+            error_setg(errp, "LUKS payload is overlapping with the header");
+            ret = -EINVAL;
+        }
+    }
     return ret < 0 ? ret : check_slots(l, room, errp);
 }
 
@@ -327,6 +334,13 @@ static void make_uuid(char text[41])
     u[8] = (u[8] & 0x3f) | 0x80;
     snprintf(text, 41, "%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", u[0], u[1], u[2], u[3], u[4],
              u[5], u[6], u[7], u[8], u[9], u[10], u[11], u[12], u[13], u[14], u[15]);
+}
+
+uint64_t luks_layout_bytes(QCryptoCipherAlgorithm cipher, QCryptoCipherMode mode)
+{
+    Luks l = { .key_bytes = crypto_key_bytes(cipher, mode) };
+
+    return l.key_bytes ? ALIGN_BYTES + LUKS_SLOTS * ROUND_UP((uint64_t)luks_material_bytes(&l), ALIGN_BYTES) : 0;
 }
 
 int luks_new(Luks *l, uint64_t ms, uint8_t key[CRYPTO_KEY_MAX], Error **errp)

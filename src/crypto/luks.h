@@ -30,12 +30,16 @@ typedef struct Luks {
     LuksSlot slots[LUKS_SLOTS];
 } Luks;
 
-/* From the first LUKS_HEADER_BYTES of the header's place, which has @room bytes in all. 0 or -EINVAL, *errp. */
+/* From the first LUKS_HEADER_BYTES of the header's place, which has @room bytes in all; 0: as many as the header says,
+ * where the encrypted disk begins behind it. 0 or -EINVAL, *errp. */
 int luks_parse(Luks *l, const uint8_t *header, uint64_t room, Error **errp);
 void luks_build(const Luks *l, uint8_t header[LUKS_HEADER_BYTES]);
 /* Where the key material of a slot lies, from the header's start, and how long it is; bytes. */
 uint64_t luks_material_offset(const Luks *l, unsigned slot);
 size_t luks_material_bytes(const Luks *l);
+
+/* Bytes that a new header with its slots takes, for a cipher in a mode; 0: there is no such thing. */
+uint64_t luks_layout_bytes(QCryptoCipherAlgorithm cipher, QCryptoCipherMode mode);
 
 /* Is @material of @slot, which it spoils, opened by @password? 1: *key is the disk's; 0: no; -errno. */
 int luks_slot_open(const Luks *l, unsigned slot, uint8_t *material, const uint8_t *password, size_t password_bytes,

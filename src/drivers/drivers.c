@@ -7,7 +7,7 @@
 
 static const BlockDriver *const drivers[] = {
     &bdrv_file, &bdrv_host_device, &bdrv_null_co, &bdrv_null_aio, &bdrv_nbd,
-    &bdrv_blkdebug, &bdrv_blkverify, &bdrv_compress, &bdrv_copy_on_read, &bdrv_preallocate, &bdrv_quorum, &bdrv_throttle, &bdrv_raw, &bdrv_qcow2,
+    &bdrv_blkdebug, &bdrv_blkverify, &bdrv_compress, &bdrv_copy_on_read, &bdrv_preallocate, &bdrv_quorum, &bdrv_throttle, &bdrv_raw, &bdrv_qcow2, &bdrv_luks,
 };
 
 void bdrv_init(void)

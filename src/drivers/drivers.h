@@ -6,7 +6,7 @@
 #include "block/block_int-common.h"
 
 extern const BlockDriver bdrv_file, bdrv_host_device, bdrv_null_co, bdrv_null_aio, bdrv_nbd;
-extern const BlockDriver bdrv_raw, bdrv_qcow2;
+extern const BlockDriver bdrv_raw, bdrv_qcow2, bdrv_luks;
 extern const BlockDriver bdrv_blkdebug, bdrv_blkverify, bdrv_compress, bdrv_copy_on_read, bdrv_preallocate, bdrv_quorum, bdrv_throttle;
 
 /* Told when a request is suspended at a breakpoint, and when it is resumed: @what "Suspended" or "Resuming".

@@ -49,6 +49,19 @@ static const OptDesc qcow2_options[] = {
     { NULL },
 };
 
+static const OptDesc luks_options[] = {
+    { "size", OPT_SIZE, "Virtual disk size", NULL, "size" },
+    { "key-secret", OPT_STR, "ID of the secret that provides the keyslot passphrase", NULL, "key-secret" },
+    { "cipher-alg", OPT_STR, "Name of encryption cipher algorithm", NULL, "cipher-alg" },
+    { "cipher-mode", OPT_STR, "Name of encryption cipher mode", NULL, "cipher-mode" },
+    { "ivgen-alg", OPT_STR, "Name of IV generator algorithm", NULL, "ivgen-alg" },
+    { "ivgen-hash-alg", OPT_STR, "Name of IV generator hash algorithm", NULL, "ivgen-hash-alg" },
+    { "hash-alg", OPT_STR, "Name of encryption hash algorithm", NULL, "hash-alg" },
+    { "iter-time", OPT_NUMBER, "Time to spend in PBKDF in milliseconds", NULL, "iter-time" },
+    { "detached-header", OPT_BOOL, "Create a detached LUKS header", NULL, NULL },
+    { NULL },
+};
+
 static const OptDesc raw_options[] = {
     { "size", OPT_SIZE, "Virtual disk size", NULL, "size" },
     { NULL },
@@ -68,6 +81,7 @@ static const struct {
 } formats[] = {
     { "qcow2", qcow2_options, &qapi_type_BlockdevCreateOptionsQcow2 },
     { "raw", raw_options, NULL },
+    { "luks", luks_options, &qapi_type_BlockdevCreateOptionsLUKS },
 };
 
 struct CompatCreate {
@@ -338,7 +352,7 @@ static int put_member(QDict *flat, const QapiType *type, const OptDesc *o, const
     if (o->type == OPT_BOOL && compat_text_to_bool(value, &on) && !on && !(member && schema_has(type, member))) {
         return 0;               /* what it cannot do it does not do */
     }
-    if (type == &qapi_type_BlockdevCreateOptionsFile && !strcmp(o->name, "preallocation") &&
+    if (type != &qapi_type_BlockdevCreateOptionsQcow2 && !strcmp(o->name, "preallocation") &&
         qapi_enum_parse(&qapi_type_PreallocMode, value) < 0) {
         error_setg(errp, "invalid parameter value: %s", value);
         return -EINVAL;
@@ -358,6 +372,17 @@ static int put_member(QDict *flat, const QapiType *type, const OptDesc *o, const
     }
     qdict_put_str(flat, member, value);
     return 0;
+}
+
+static bool is_luks(const CompatCreate *c)
+{
+    return c->type == &qapi_type_BlockdevCreateOptionsLUKS;
+}
+
+/* Space is provided by the one that knows how much there will be. */
+static bool is_of_image(const CompatCreate *c, guint i)
+{
+    return i < c->n_format || (is_luks(c) && !strcmp(desc_at(c, i)->name, "preallocation"));
 }
 
 static char *rounded_size(const CompatCreate *c)
@@ -382,7 +407,7 @@ static int file_options_of(const CompatCreate *c, QDict **file, Error **errp)
     qdict_put_str(*file, "filename", c->filename);
     qdict_put_str(*file, "size", size);
     for (guint i = c->n_format; i < c->descs->len; i++) {
-        if (c->values[i] && put_member(*file, &qapi_type_BlockdevCreateOptionsFile, desc_at(c, i), c->values[i],
+        if (c->values[i] && !is_of_image(c, i) && put_member(*file, &qapi_type_BlockdevCreateOptionsFile, desc_at(c, i), c->values[i],
                                        errp) < 0) {
             return -EINVAL;
         }
@@ -392,7 +417,9 @@ static int file_options_of(const CompatCreate *c, QDict **file, Error **errp)
 
 static int image_options_of(const CompatCreate *c, QDict **image, Error **errp)
 {
-    g_autofree char *size = rounded_size(c);
+    g_autofree char *size = is_luks(c) ? g_strdup(compat_create_get(c, "size")) : rounded_size(c);
+    const char *detached = compat_create_get(c, "detached-header");
+    bool on = false;
     QDict *flat, *ref;
 
     *image = NULL;
@@ -400,8 +427,8 @@ static int image_options_of(const CompatCreate *c, QDict **image, Error **errp)
         return 0;
     }
     flat = qdict_new();
-    for (guint i = 0; i < c->n_format; i++) {
-        if (c->values[i] && put_member(flat, c->type, desc_at(c, i), c->values[i], errp) < 0) {
+    for (guint i = 0; i < c->descs->len; i++) {
+        if (c->values[i] && c->values[i] != detached && is_of_image(c, i) && put_member(flat, c->type, desc_at(c, i), c->values[i], errp) < 0) {
             qdict_unref(flat);
             return -EINVAL;
         }
@@ -416,7 +443,8 @@ static int image_options_of(const CompatCreate *c, QDict **image, Error **errp)
     }
     qdict_put_str(*image, "driver", c->format);
     qdict_put_str(*image, "size", size);
-    qdict_put_obj(*image, "file", ref);
+    /* A header by itself; the disk is made by whoever has it. */
+    qdict_put_obj(*image, detached && compat_text_to_bool(detached, &on) && on ? "header" : "file", ref);
     return 0;
 }
 

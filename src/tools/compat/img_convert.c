@@ -164,22 +164,33 @@ static void describe_target(ConvertCall *call)
     call->o.in_order = !call->out_of_order && strcmp(bs->drv->format_name, "raw");
 }
 
+/* What an image was just encrypted with opens it. NULL: nothing. */
+static QDict *opening_options(const CompatCreate *c)
+{
+    const char *disk = compat_create_get(c, "key-secret"), *inner = compat_create_get(c, "encrypt.key-secret");
+    const char *format = compat_create_get(c, "encrypt.format");
+    QDict *options = disk || inner ? qdict_new() : NULL;
+
+    if (disk) {
+        qdict_put_str(options, "key-secret", disk);
+    } else if (inner) {
+        QDict *encrypt = qdict_new();
+
+        qdict_put_str(encrypt, "format", format ? format : "aes");
+        qdict_put_str(encrypt, "key-secret", inner);
+        qdict_put_obj(options, "encrypt", encrypt);
+    }
+    return options;
+}
+
 static int coroutine_fn convert_into(ConvertCall *call, int64_t length, Error **errp)
 {
     if (!call->target.image_opts) {
         call->target.format = call->format;
     }
-    const char *secret = call->no_create ? NULL : compat_create_get(call->create, "encrypt.key-secret");
-    QDict *options = NULL;
+    QDict *options = call->no_create ? NULL : opening_options(call->create);
 
-    if (secret) {
-        /* What it was just encrypted with opens it. */
-        QDict *encrypt = qdict_new();
-
-        options = qdict_new();
-        qdict_put_str(encrypt, "format", compat_create_get(call->create, "encrypt.format"));
-        qdict_put_str(encrypt, "key-secret", secret);
-        qdict_put_obj(options, "encrypt", encrypt);
+    if (options) {
         call->target.options = options;
     }
     call->o.target = compat_co_open_report(&call->target);

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* img_measure.c: qemu-img measure. */
 #include "compat/compat.h"
+#include "crypto/luks.h"
+#include "crypto/secret.h"
 #include <getopt.h>
 
 enum { OPT_OBJECT = 256, OPT_OUTPUT, OPT_IMAGE_OPTS };
@@ -66,6 +68,45 @@ static int qcow2_parameters(MeasureCall *call, Error **errp)
     return 0;
 }
 
+/* What the header of an encrypted image takes: its options are looked at as if it were made. @prefix: of their names. */
+static int encryption_parameters(MeasureCall *call, const char *prefix, Error **errp)
+{
+    static const struct { const char *name; const QapiType *type; } enums[] = {
+        { "cipher-alg", &qapi_type_QCryptoCipherAlgorithm }, { "cipher-mode", &qapi_type_QCryptoCipherMode },
+        { "ivgen-alg", &qapi_type_QCryptoIVGenAlgorithm }, { "ivgen-hash-alg", &qapi_type_QCryptoHashAlgorithm },
+        { "hash-alg", &qapi_type_QCryptoHashAlgorithm },
+    };
+    g_autofree char *key = g_strconcat(prefix, "key-secret", NULL);
+    const char *secret = compat_create_get(call->create, key);
+    int chosen[G_N_ELEMENTS(enums)] = { Q_CRYPTO_CIPHER_ALGORITHM_AES_256, Q_CRYPTO_CIPHER_MODE_XTS };
+
+    for (size_t i = 0; i < G_N_ELEMENTS(enums); i++) {
+        g_autofree char *name = g_strconcat(prefix, enums[i].name, NULL);
+        const char *value = compat_create_get(call->create, name);
+
+        chosen[i] = value ? qapi_enum_parse(enums[i].type, value) : chosen[i];
+        if (chosen[i] < 0) {
+            error_setg(errp, "Parameter '%s' does not accept value '%s'", enums[i].name, value);
+            return -EINVAL;
+        }
+    }
+    if (!secret) {
+        error_setg(errp, "Parameter '%s' is required for cipher", key);
+        return -EINVAL;
+    }
+    if (!secret_exists(secret)) {
+        error_setg(errp, "No secret with id '%s'", secret);
+        return -ENOENT;
+    }
+    call->m.header_bytes = luks_layout_bytes(chosen[0], chosen[1]);
+    if (!call->m.header_bytes) {
+        error_setg(errp, "Cipher %s cannot be used in mode %s", QCryptoCipherAlgorithm_str(chosen[0]),
+                   QCryptoCipherMode_str(chosen[1]));
+        return -ENOTSUP;
+    }
+    return 0;
+}
+
 static int coroutine_fn measure_op(void *opaque, Error **errp)
 {
     MeasureCall *call = opaque;
@@ -85,6 +126,11 @@ static int coroutine_fn measure_op(void *opaque, Error **errp)
     }
     if (ret == 0 && !strcmp(call->format, "qcow2")) {
         ret = qcow2_parameters(call, errp);
+    }
+    if (ret == 0 && !strcmp(call->format, "luks")) {
+        ret = encryption_parameters(call, "", errp);
+    } else if (ret == 0 && !g_strcmp0(compat_create_get(call->create, "encrypt.format"), "luks")) {
+        ret = encryption_parameters(call, "encrypt.", errp);
     }
     if (ret == 0) {
         ret = ops_measure(&call->m, errp);

@@ -116,7 +116,8 @@ int ops_bitmaps_copy(BlockDriverState *source, BlockDriverState *target, Error *
 
 /* The size of a file that holds an image. */
 typedef struct OpsMeasure {
-    bool qcow2;                 /* else raw */
+    bool qcow2;                 /* else raw, with bytes of a header before it */
+    uint64_t header_bytes;      /* of encryption; 0: none */
     uint64_t size;              /* that the guest sees, bytes */
     BlockBackend *source;       /* what is to be copied; NULL: nothing */
     uint64_t cluster_size;

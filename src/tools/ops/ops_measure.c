@@ -23,7 +23,7 @@ static uint64_t refcount_clusters(const OpsMeasure *m, uint64_t others)
 
 static int metadata_bytes(const OpsMeasure *m, uint64_t size, uint64_t *bytes, Error **errp)
 {
-    uint64_t clusters = size / m->cluster_size;
+    uint64_t clusters = size / m->cluster_size, header = DIV_ROUND_UP(m->header_bytes, m->cluster_size);
     uint64_t per_l2 = m->cluster_size / (m->extended_l2 ? 16 : 8);
     uint64_t l2 = DIV_ROUND_UP(clusters, per_l2);
     uint64_t l1 = DIV_ROUND_UP(l2 * 8, m->cluster_size);
@@ -34,7 +34,7 @@ static int metadata_bytes(const OpsMeasure *m, uint64_t size, uint64_t *bytes, E
     }
     uint64_t tables = 1 + l1 + l2;
 
-    *bytes = (tables + refcount_clusters(m, tables + clusters)) * m->cluster_size;
+    *bytes = (tables + refcount_clusters(m, tables + clusters) + header) * m->cluster_size;
     return 0;
 }
 
@@ -67,7 +67,8 @@ int coroutine_fn ops_measure(OpsMeasure *m, Error **errp)
     int ret;
 
     if (!m->qcow2) {
-        m->required = m->fully_allocated = ROUND_UP(m->size, BDRV_SECTOR_SIZE);
+        m->required = m->fully_allocated = m->header_bytes + (m->header_bytes ? m->size
+                                                                              : ROUND_UP(m->size, BDRV_SECTOR_SIZE));
         return 0;
     }
     size = ROUND_UP(m->size, m->cluster_size);

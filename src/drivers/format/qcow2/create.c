@@ -8,6 +8,7 @@
  * Runs on: the main thread; suspends.
  */
 #include "block/block_int-global-state.h"
+#include "drivers/format/creator.h"
 #include "drivers/format/qcow2/qcow2.h"
 
 /* ---- parameters ---- */
@@ -190,24 +191,6 @@ static int coroutine_fn write_co_empty(BdrvChild *file, const CreateParams *p, c
     return ret ? ret : bdrv_co_flush(file->bs);
 }
 
-/* ---- a parent for the time of creation ---- */
-
-static char *creator_desc(BdrvChild *child)
-{
-    return g_strdup("the creation of an image");
-}
-
-static const BdrvChildClass creator_class = {
-    .get_parent_desc = creator_desc,
-};
-
-static BdrvChild *creator_attach(BlockDriverState *bs, Error **errp)
-{
-    return bdrv_root_attach_child(bs, "create", &creator_class, BDRV_CHILD_DATA | BDRV_CHILD_PRIMARY,
-                                  BLK_PERM_CONSISTENT_READ | BLK_PERM_WRITE | BLK_PERM_RESIZE,
-                                  BLK_PERM_ALL, NULL, errp);
-}
-
 static int coroutine_fn create_co_empty(BlockDriverState *bs, const CreateParams *p, Error **errp)
 {
     GByteArray *h = empty_header(p, errp);
@@ -271,15 +254,6 @@ static int coroutine_fn create_co_grow(BlockDriverState *file, const CreateParam
     return ret;
 }
 
-static BlockDriverState *coroutine_fn create_co_open(const BlockdevRef *ref, Error **errp)
-{
-    if (ref->type == QTYPE_QDICT) {
-        return bdrv_open(NULL, NULL, qapi_to_json(&qapi_type_BlockdevOptions, ref->u.definition),
-                         BDRV_O_RDWR | BDRV_O_RESIZE, errp);
-    }
-    return bdrv_open(NULL, ref->u.reference, NULL, BDRV_O_RDWR | BDRV_O_RESIZE, errp);
-}
-
 int coroutine_fn qcow2_co_create(BlockdevCreateOptions *opts, Error **errp)
 {
     const BlockdevCreateOptionsQcow2 *o = &opts->u.qcow2;
@@ -290,11 +264,11 @@ int coroutine_fn qcow2_co_create(BlockdevCreateOptions *opts, Error **errp)
     if (ret < 0) {
         return ret;
     }
-    bs = create_co_open(o->file, errp);
+    bs = creator_co_open(o->file, errp);
     if (!bs) {
         return -EINVAL;
     }
-    p.data = o->data_file ? create_co_open(o->data_file, errp) : NULL;
+    p.data = o->data_file ? creator_co_open(o->data_file, errp) : NULL;
     if (o->data_file && !p.data) {
         bdrv_unref(bs);
         return -EINVAL;

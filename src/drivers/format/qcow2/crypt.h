@@ -7,13 +7,11 @@
  *
  * What lies behind the end of the file, or in a hole, is not zero when it is decrypted: no cluster is fresh in such an
  * image (alloc.c), and what the file says of holes says nothing of the disk.
- *
- * Large requests are encrypted and decrypted on worker threads, small ones at once.
  */
 #ifndef LIVEBLK_DRIVERS_QCOW2_CRYPT_H
 #define LIVEBLK_DRIVERS_QCOW2_CRYPT_H
 
-#include "crypto/luks.h"
+#include "drivers/format/luks/header.h"
 #include "drivers/format/qcow2/qcow2.h"
 
 struct Qcow2Crypt {
@@ -21,5 +19,8 @@ struct Qcow2Crypt {
     CryptoCipher *cipher;       /* NULL: opened without a key */
     uint64_t offset, bytes;     /* of the LUKS header, in the file */
 };
+
+/* Where the LUKS header of an encrypted image lies. */
+LuksFile qcow2_crypt_place(BlockDriverState *bs);
 
 #endif
