@@ -3,7 +3,7 @@
 """Goal: whichever step of qcow2 meets an error, once or for good: what was flushed is there, the image has no
 corruption, and the daemon goes on.
 Method: for each event of blkdebug: an image over a backing file, or with a snapshot, small clusters so that all tables
-are used; writes, zeroes, discards, flushes and growing by qemu-io's commands, errors injected from the event on; then the
+are used; writes, compressed ones too, zeroes, discards, flushes, growing and shrinking by qemu-io's commands, errors injected from the event on; then the
 peer checks the image, and what it reads is compared with a model. Which events were met is counted.
 """
 import os
@@ -19,7 +19,8 @@ SECTORS = 600           # of the disk
 # These must be met, or the test tests nothing.
 MET = {'l1_update', 'l1_grow_alloc_table', 'l1_grow_write_table', 'l1_grow_activate_table', 'l2_load', 'l2_update', 'l2_alloc_write', 'read_aio', 'read_backing_aio',
        'write_aio', 'cow_read', 'cow_write', 'reftable_load', 'refblock_load', 'refblock_update_part', 'refblock_alloc',
-       'cluster_alloc', 'flush_to_disk', 'flush_to_os', 'pwritev', 'pwritev_done', 'none', 'l2_alloc_cow_read'}
+       'cluster_alloc', 'flush_to_disk', 'flush_to_os', 'pwritev', 'pwritev_done', 'none', 'l2_alloc_cow_read', 'write_compressed',
+       'l2_update_compressed', 'read_compressed', 'l1_shrink_write_table', 'l1_shrink_free_l2_clusters'}
 
 
 class Model:
@@ -48,7 +49,13 @@ def one_step(server, rng, model):
     n = rng.choice([1, 1, 2, 8, 70])
     at = rng.randrange(SECTORS - n)
     where = f'{at * 512} {n * 512}'
-    if kind < 0.55:
+    if kind < 0.1:
+        # One cluster, compressed.
+        cluster, value = rng.randrange(SECTORS * 512 // CLUSTER), rng.randrange(1, 256)
+        failed = by_hand(server, f'write -q -c -P {value} {cluster * CLUSTER} {CLUSTER}')[0]
+        model.change(cluster * CLUSTER // 512, CLUSTER // 512, value, failed)
+        failed |= by_hand(server, f'read -v {cluster * CLUSTER} {CLUSTER}')[0]
+    elif kind < 0.55:
         value = rng.randrange(1, 256)
         failed = by_hand(server, f'write -q -P {value} {where}')[0]
         model.change(at, n, value, failed)
@@ -109,6 +116,8 @@ def with_error(box, server, event, once, seed):
             if i == 6:
                 met |= 'L1 table' in by_hand(server, 'truncate 4M')[1]
                 by_hand(server, f'truncate {4 << 20}')
+            if i == 9:
+                met |= 'rror' in by_hand(server, f'truncate {2 << 20}')[1]
         server.qmp('blockdev-del', **{'node-name': 'n'})
     look(box, 'a.qcow2', model, f'{event}, once={once}, seed={seed}')
     server.alive()

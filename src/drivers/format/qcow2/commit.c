@@ -95,8 +95,18 @@ static void range_take(BlockDriverState *bs, CommitRange *r, uint64_t place, con
 
 /* ---- writing them ---- */
 
+/* What writing @w is called in rules of blkdebug. @hookup: of new blocks, too, that nothing points to yet. */
+static BlkdebugEvent batch_event(Qcow2State *s, const CommitBatch *batch, const CommitWrite *w, bool hookup)
+{
+    if (batch->cache == &s->l2) {
+        return BLKDEBUG_EVENT_L2_UPDATE;
+    }
+    return w->bytes < s->cluster_size ? BLKDEBUG_EVENT_REFBLOCK_UPDATE_PART
+                                      : hookup ? BLKDEBUG_EVENT_REFBLOCK_ALLOC_WRITE : BLKDEBUG_EVENT_REFBLOCK_UPDATE;
+}
+
 /* Neighbours go in one request. */
-static int coroutine_fn batch_co_write(BlockDriverState *bs, CommitBatch *batch)
+static int coroutine_fn batch_co_write(BlockDriverState *bs, CommitBatch *batch, bool hookup)
 {
     CommitWrite *w = (CommitWrite *)batch->writes->data;
     Qcow2State *s = bs->opaque;
@@ -109,8 +119,7 @@ static int coroutine_fn batch_co_write(BlockDriverState *bs, CommitBatch *batch)
         for (next = i + 1; next < n && w[next].place == w[i].place + bytes; next++) {
             bytes += w[next].bytes;
         }
-        bdrv_co_debug_event(bs->file->bs, batch->cache == &s->l2 ? BLKDEBUG_EVENT_L2_UPDATE
-                                                                 : BLKDEBUG_EVENT_REFBLOCK_UPDATE_PART);
+        bdrv_co_debug_event(bs->file->bs, batch_event(s, batch, &w[i], hookup));
         ret = bdrv_co_pwrite(bs->file, w[i].place, bytes, batch->buf + w[i].at, 0);
     }
     return ret;
@@ -279,7 +288,7 @@ int coroutine_fn qcow2_co_commit_blocks(BlockDriverState *bs)
     qcow2_lock(s);
     batch_take(bs, &blocks, &s->rb);
     qcow2_unlock(s);
-    int ret = batch_co_write(bs, &blocks);
+    int ret = batch_co_write(bs, &blocks, false);
     qcow2_lock(s);
     batch_done(&blocks, ret < 0);
     qcow2_unlock(s);
@@ -324,9 +333,10 @@ int coroutine_fn qcow2_co_flush_files(BlockDriverState *bs)
 static int coroutine_fn commit_co_write(BlockDriverState *bs, Commit *c)
 {
     bool has_references = c->slices.writes->len || c->l1.copy;
-    int ret = batch_co_write(bs, &c->blocks);
+    int ret = batch_co_write(bs, &c->blocks, c->reftable.copy);
 
     if (!ret && c->reftable.copy) {
+        bdrv_co_debug_event(bs->file->bs, BLKDEBUG_EVENT_REFBLOCK_ALLOC_HOOKUP);
         ret = bdrv_co_flush(bs->file->bs);
         if (!ret) {
             ret = range_co_write(bs, &c->reftable, BLKDEBUG_EVENT_REFTABLE_UPDATE);
@@ -335,7 +345,7 @@ static int coroutine_fn commit_co_write(BlockDriverState *bs, Commit *c)
     if (!ret && has_references) {
         ret = qcow2_co_flush_files(bs);
         if (!ret) {
-            ret = batch_co_write(bs, &c->slices);
+            ret = batch_co_write(bs, &c->slices, false);
         }
         if (!ret) {
             ret = range_co_write(bs, &c->l1, BLKDEBUG_EVENT_L1_UPDATE);

@@ -73,6 +73,7 @@ static int coroutine_fn place_co_find(BlockDriverState *bs, uint64_t bytes, uint
 {
     Qcow2State *s = bs->opaque;
 
+    bdrv_co_debug_event(bs->file->bs, BLKDEBUG_EVENT_CLUSTER_ALLOC_BYTES);
     for (;;) {
         uint64_t cluster, n, at;
         bool dropped = false, fresh, found = false;
@@ -239,6 +240,7 @@ static int coroutine_fn batch_co_write(BlockDriverState *bs, PackBatch *b)
         }
         if (n) {
             qemu_iovec_init_external(&qiov, iov, n);
+            bdrv_co_debug_event(bs->file->bs, BLKDEBUG_EVENT_WRITE_COMPRESSED);
             ret = bdrv_co_pwritev(bs->file, b->host[i], end - b->host[i], &qiov, 0);
         }
     }
@@ -284,6 +286,7 @@ static int coroutine_fn packed_co_write(BlockDriverState *bs, PackBatch *b)
     if (!ret) {
         ret = batch_co_write(bs, b);
     }
+    bdrv_co_debug_event(bs->file->bs, BLKDEBUG_EVENT_L2_UPDATE_COMPRESSED);
     qcow2_lock(s);
     batch_done(bs, b, slice, index, ret < 0);
     LIST_REMOVE(&alloc, next);

@@ -227,6 +227,8 @@ static int coroutine_fn co_shrink(BlockDriverState *bs, uint64_t from, uint64_t 
         ret = tail_co_clear(bs, to, MIN(start, from));
     }
     if (!ret && start < from) {
+        bdrv_co_debug_event(bs->file->bs, BLKDEBUG_EVENT_L1_SHRINK_WRITE_TABLE);
+        bdrv_co_debug_event(bs->file->bs, BLKDEBUG_EVENT_L1_SHRINK_FREE_L2_CLUSTERS);
         ret = qcow2_co_unmap(bs, start, from - start);
     }
     if (ret < 0) {
