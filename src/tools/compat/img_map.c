@@ -22,20 +22,61 @@ typedef struct MapCall {
     int64_t start, length;      /* length -1: all */
 } MapCall;
 
-static const char *yes_no(bool b)
+/* ---- lines, of which there may be millions: printf would take most of the time ---- */
+
+typedef struct Line {
+    char text[320];
+    size_t n;
+} Line;
+
+static void line_text(Line *l, const char *text)
 {
-    return b ? "true" : "false";
+    size_t n = strlen(text);
+
+    memcpy(l->text + l->n, text, n);
+    l->n += n;
 }
 
+static void line_number(Line *l, int64_t v)
+{
+    char digits[20];
+    size_t n = sizeof(digits);
+
+    do {
+        digits[--n] = '0' + v % 10;
+        v /= 10;
+    } while (v);
+    memcpy(l->text + l->n, digits + n, sizeof(digits) - n);
+    l->n += sizeof(digits) - n;
+}
+
+static void line_flag(Line *l, const char *name, bool v)
+{
+    line_text(l, name);
+    line_text(l, v ? "true" : "false");
+}
+
+/* Nothing in it is negative but an offset that is not there. */
 static void print_json(MapCall *call, const OpsExtent *e)
 {
-    printf("%s{ \"start\": %" PRId64 ", \"length\": %" PRId64 ", \"depth\": %d, \"present\": %s, \"zero\": %s, "
-           "\"data\": %s, \"compressed\": %s", call->any ? ",\n" : "[", e->start, e->length, e->depth,
-           yes_no(e->present), yes_no(e->zero), yes_no(e->data), yes_no(e->compressed));
+    Line l = { .n = 0 };
+
+    line_text(&l, call->any ? ",\n{ \"start\": " : "[{ \"start\": ");
+    line_number(&l, e->start);
+    line_text(&l, ", \"length\": ");
+    line_number(&l, e->length);
+    line_text(&l, ", \"depth\": ");
+    line_number(&l, e->depth);
+    line_flag(&l, ", \"present\": ", e->present);
+    line_flag(&l, ", \"zero\": ", e->zero);
+    line_flag(&l, ", \"data\": ", e->data);
+    line_flag(&l, ", \"compressed\": ", e->compressed);
     if (e->offset >= 0) {
-        printf(", \"offset\": %" PRId64, e->offset);
+        line_text(&l, ", \"offset\": ");
+        line_number(&l, e->offset);
     }
-    putchar('}');
+    line_text(&l, "}");
+    fwrite(l.text, 1, l.n, stdout);
     call->any = true;
 }
 

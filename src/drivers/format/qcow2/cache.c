@@ -84,13 +84,13 @@ static void cache_evict(Qcow2Cache *c)
     }
 }
 
-/* Small tables are many: each takes no more than it has. */
+/* Small tables are many: each takes no more than it has, where one that begins a page takes two. */
 static void *table_alloc(BlockDriverState *bs, uint32_t bytes)
 {
     size_t align = MAX(bs->file->bs->bl.min_mem_alignment, BDRV_SECTOR_SIZE);
     void *data;
 
-    if (bytes >= SMALL_TABLE_MAX) {
+    if (bytes > SMALL_TABLE_MAX) {
         return qemu_blockalign(bs->file->bs, bytes);
     }
     data = aligned_alloc(align, ROUND_UP(bytes, align));

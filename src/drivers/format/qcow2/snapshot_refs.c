@@ -6,8 +6,10 @@
  */
 #include "drivers/format/qcow2/snapshot.h"
 
-#define WALK_BYTES   (1 * MiB)
-#define WALK_WORKERS 8
+/* What is on its way fits into a processor's cache, and costs few pages. */
+#define WALK_BYTES   (256 * KiB)
+#define WALK_WORKERS 4
+#define LOOP         64
 
 /* ---- walking over tables ---- */
 
@@ -201,6 +203,31 @@ static int count_entry(TreeWalk *w, uint64_t entry, uint32_t times)
     return 0;
 }
 
+/* How many of @max words continue @entry, each naming the cluster behind that of the one before. */
+static uint32_t words_in_a_row(const Qcow2State *s, const uint64_t *words, uint64_t entry, uint32_t max)
+{
+    uint32_t n = 1;
+
+    while (n < max && words[n] == GUINT64_TO_BE(entry + ((uint64_t)n << s->cluster_bits))) {
+        n++;
+    }
+    return n;
+}
+
+/* Count @n clusters once more, all of one page of bytes; false, and nothing is done, if one is at its end. */
+static bool count_in_a_row(uint8_t *count, uint32_t n)
+{
+    bool full = false;
+
+    for (uint32_t i = 0; i < n; i++) {
+        full |= count[i] == UINT8_MAX;
+    }
+    for (uint32_t i = 0; i < n && !full; i++) {
+        count[i]++;
+    }
+    return !full;
+}
+
 static int count_table_fn(void *opaque, uint64_t cluster, void *table, bool *changed)
 {
     TreeWalk *w = opaque;
@@ -217,11 +244,15 @@ static int count_table_fn(void *opaque, uint64_t cluster, void *table, bool *cha
 
         /* The usual one: plain, in the page of the one before, counted in a byte. */
         if (page && !(entry & QCOW2_COMPRESSED) && !qcow2_in_cluster(w->s, entry & QCOW2_OFFSET_MASK) &&
-            k >> CHECK_PAGE_BITS == page_at && !page->order && times == 1 &&
-            ((uint8_t *)page->count)[k & (CHECK_PAGE - 1)] < UINT8_MAX && k) {
-            ((uint8_t *)page->count)[k & (CHECK_PAGE - 1)]++;
-            w->r->flags_seen |= (entry & QCOW2_COPIED) != 0;
-            continue;
+            k >> CHECK_PAGE_BITS == page_at && !page->order && times == 1 && k) {
+            uint32_t in = k & (CHECK_PAGE - 1), left = (w->s->cluster_size / 8 - i) / step;
+            uint32_t n = step > 1 ? 1 : words_in_a_row(w->s, words + i, entry, MIN(left, CHECK_PAGE - in));
+
+            if (count_in_a_row((uint8_t *)page->count + in, n)) {
+                w->r->flags_seen |= (entry & QCOW2_COPIED) != 0;
+                i += (n - 1) * step;
+                continue;
+            }
         }
         if (entry) {
             ret = count_entry(w, entry, times);
@@ -330,6 +361,19 @@ static void refs_change(RefsWalk *w, CheckPage *p, void *block, uint64_t i, uint
     }
 }
 
+/* REFS_CAN_ADD for @n clusters: no count of one that is referred to is 0 or too large. */
+static bool refs_bad_to_add(const uint16_t *block, const uint8_t *refs, unsigned n)
+{
+    unsigned bad = 0;
+
+    for (unsigned i = 0; i < n; i++) {
+        uint16_t count = GUINT16_FROM_BE(block[i]);
+
+        bad |= (refs[i] != 0) & ((count == 0) | (count > UINT16_MAX - UINT8_MAX));
+    }
+    return bad;
+}
+
 /* The usual case in loops that a compiler can make short: refcounts of 16 bits, less than 256 references to a
  * cluster. Clusters [@k, +@n), of one page. False: there is something wrong, look at them one by one. */
 static bool refs_usual(RefsWalk *w, CheckPage *p, uint16_t *block, uint64_t k, uint64_t n)
@@ -339,18 +383,22 @@ static bool refs_usual(RefsWalk *w, CheckPage *p, uint16_t *block, uint64_t k, u
 
     switch (w->step) {
     case REFS_CAN_ADD:
-        for (uint64_t i = 0; i < n; i++) {
-            uint16_t count = GUINT16_FROM_BE(block[i]);
-
-            bad |= refs[i] && (!count || count > UINT16_MAX - UINT8_MAX);
+        /* Of a length that compilers know. */
+        for (; n >= LOOP; n -= LOOP, block += LOOP, refs += LOOP) {
+            bad |= refs_bad_to_add(block, refs, LOOP);
         }
-        return !bad;
+        return !bad && !refs_bad_to_add(block, refs, n);
     case REFS_CAN_SUB:
         for (uint64_t i = 0; i < n; i++) {
             bad |= GUINT16_FROM_BE(block[i]) < refs[i];
         }
         return !bad;
     case REFS_ADD:
+        for (; n >= LOOP; n -= LOOP, block += LOOP, refs += LOOP) {
+            for (unsigned i = 0; i < LOOP; i++) {
+                block[i] = GUINT16_TO_BE(GUINT16_FROM_BE(block[i]) + refs[i]);
+            }
+        }
         for (uint64_t i = 0; i < n; i++) {
             block[i] = GUINT16_TO_BE(GUINT16_FROM_BE(block[i]) + refs[i]);
         }
@@ -458,22 +506,38 @@ static bool became_one(const Qcow2Refs *r, uint64_t cluster)
     return p && (p->copied[i / 8] & (1 << (i % 8)));
 }
 
+/* Without a branch for each. */
+static bool flags_drop(uint64_t *words, uint32_t n, unsigned step)
+{
+    const uint64_t compressed = GUINT64_TO_BE(QCOW2_COMPRESSED), copied = GUINT64_TO_BE(QCOW2_COPIED);
+    uint64_t dropped = 0;
+
+    for (uint32_t i = 0; i < n; i += step) {
+        uint64_t drop = words[i] & compressed ? 0 : words[i] & copied;
+
+        words[i] ^= drop;
+        dropped |= drop;
+    }
+    return dropped;
+}
+
 static int flags_table_fn(void *opaque, uint64_t index, void *table, bool *changed)
 {
     FlagsWalk *w = opaque;
     uint64_t *words = table;
     unsigned step = 1u << w->s->ext_l2;
 
+    if (!w->r) {
+        *changed = flags_drop(words, w->s->cluster_size / 8, step);
+        return 0;
+    }
     for (uint32_t i = 0; i < w->s->cluster_size / 8; i += step) {
         uint64_t entry = GUINT64_FROM_BE(words[i]), offset = entry & QCOW2_OFFSET_MASK;
 
         if (!entry || (entry & QCOW2_COMPRESSED)) {
             continue;
         }
-        if (!w->r && (entry & QCOW2_COPIED)) {
-            words[i] = GUINT64_TO_BE(entry & ~QCOW2_COPIED);
-            *changed = true;
-        } else if (w->r && offset && !(entry & QCOW2_COPIED) && became_one(w->r, offset >> w->s->cluster_bits)) {
+        if (offset && !(entry & QCOW2_COPIED) && became_one(w->r, offset >> w->s->cluster_bits)) {
             words[i] = GUINT64_TO_BE(entry | QCOW2_COPIED);
             *changed = true;
         }
