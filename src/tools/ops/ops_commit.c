@@ -9,7 +9,7 @@
 #include "base/ratelimit.h"
 #include "drivers/drivers.h"
 
-#define PIECE   (2 * MiB)
+#define PIECE   (512 * KiB)
 #define ZEROES  (1 * GiB)
 #define WORKERS 4
 

@@ -6,7 +6,7 @@
  */
 #include "ops/ops.h"
 
-#define PIECE   (1 * MiB)
+#define PIECE   (512 * KiB)
 
 typedef struct Pool {
     CoMutex lock;               /* over the position and the extent */

@@ -9,7 +9,7 @@
 #include "aio/host.h"
 #include "base/ratelimit.h"
 
-#define PIECE           (2 * MiB)
+#define PIECE           (512 * KiB)     /* what stays in a processor's cache */
 #define PACK_PIECE      (512 * KiB)     /* to be compressed: for one worker at a time */
 
 typedef enum PieceKind { PIECE_DATA, PIECE_ZERO, PIECE_BACKING } PieceKind;

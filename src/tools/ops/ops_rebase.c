@@ -6,7 +6,7 @@
  */
 #include "ops/ops.h"
 
-#define CHUNK   (1 * MiB)
+#define CHUNK   (512 * KiB)
 #define WORKERS 4
 
 typedef struct Rebase {
