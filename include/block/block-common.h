@@ -86,7 +86,8 @@ typedef struct BdrvAmendOptions {
     bool has_lazy_refcounts, lazy_refcounts, has_data_file_raw, data_file_raw;
     int64_t refcount_bits, size;        /* size in bytes; -1: as it is */
     char *backing_file, *backing_fmt, *data_file;       /* NULL: as it is */
-    QDict *encrypt;                     /* what is to change of the encryption; NULL: nothing */
+    QDict *encrypt;                     /* change of passwords, JSON of the schema; NULL: none */
+    bool only_encrypt;                  /* nothing else is to change: the image stays in use */
     bool force;                         /* also if the image could not be read any more then */
 } BdrvAmendOptions;
 

@@ -154,7 +154,10 @@ struct BlockDriver {
                                                        Error **errp);
     /* Remove it from the image, durably; the node is drained. It may not be there: 0. */
     int coroutine_fn (*co_remove_persistent_dirty_bitmap)(BlockDriverState *bs, const char *name, Error **errp);
-    /* Change what the image is; the node is drained and open for writing. NULL: nothing can be. */
+    /* Change the passwords of an encrypted image, as @options (JSON, of the schema) say. Nothing is drained: passwords
+     * take long. The node is open for writing. NULL: it has none. */
+    int coroutine_fn (*co_amend_keys)(BlockDriverState *bs, QDict *options, bool force, Error **errp);
+    /* Change what else the image is; the node is drained and open for writing. NULL: nothing can be. */
     int coroutine_fn (*co_amend)(BlockDriverState *bs, const BdrvAmendOptions *options, Error **errp);
     /* Snapshots inside the image; see block/snapshot.h, whose wrappers have drained the node and seen that
      * it is writable, or for load that it is not. All or none. *list: g_malloc'ed, how many is returned. */

@@ -53,13 +53,26 @@ int coroutine_fn bdrv_co_amend(BlockDriverState *bs, const BdrvAmendOptions *opt
         error_setg(errp, "No medium inserted");
         return -ENOMEDIUM;
     }
-    if (!bs->drv->co_amend) {
+    if (!bs->drv->co_amend && !bs->drv->co_amend_keys) {
         error_setg(errp, "Format driver '%s' does not support option amendment", bs->drv->format_name);
         return -ENOTSUP;
     }
     if (bs->read_only) {
         error_setg(errp, "Device '%s' is read only", bdrv_get_device_or_node_name(bs));
         return -EACCES;
+    }
+    if (options->encrypt) {
+        if (!bs->drv->co_amend_keys) {
+            error_setg(errp, "Can't amend encryption options - encryption not present");
+            return -EINVAL;
+        }
+        ret = bs->drv->co_amend_keys(bs, options->encrypt, options->force, errp);
+        if (ret < 0 || options->only_encrypt) {
+            return ret;
+        }
+    }
+    if (!bs->drv->co_amend) {
+        return 0;
     }
     bdrv_drained_begin(bs);
     ret = bs->drv->co_amend(bs, options, errp);

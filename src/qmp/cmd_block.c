@@ -5,6 +5,7 @@
 #include "block/block_int-global-state.h"
 #include "block/block-backend.h"
 #include "block/blockjob_int.h"
+#include "block/qapi-visit.h"
 #include "qapi-commands.h"
 #include "qmp/qmp_private.h"
 
@@ -209,5 +210,98 @@ void qmp_blockdev_create(const char *job_id, BlockdevCreateOptions *options, Err
     }
     s->drv = drv;
     s->opts = qapi_clone(&qapi_type_BlockdevCreateOptions, options);
+    block_job_start(&s->common);
+}
+
+/* ---- x-blockdev-amend: another ---- */
+
+typedef struct AmendJob {
+    BlockJob common;
+    BlockDriverState *bs;
+    BlockdevAmendOptions *opts;
+    bool force;
+} AmendJob;
+
+static int coroutine_fn amend_keys(AmendJob *s, Error **errp)
+{
+    const QCryptoBlockAmendOptionsLUKS *luks = &s->opts->u.luks;
+    BdrvAmendOptions o = { .refcount_bits = -1, .size = -1, .only_encrypt = true, .force = s->force };
+    int ret;
+
+    if (s->opts->driver == BLOCKDEV_DRIVER_QCOW2) {
+        QCryptoBlockAmendOptions *encrypt = s->opts->u.qcow2.encrypt;
+
+        if (!encrypt) {
+            return 0;
+        }
+        if (encrypt->format != Q_CRYPTO_BLOCK_FORMAT_LUKS) {
+            error_setg(errp, "Amend can't be used to change the qcow2 encryption format");
+            return -ENOTSUP;
+        }
+        luks = &encrypt->u.luks;
+    }
+    o.encrypt = qapi_to_json(&qapi_type_QCryptoBlockAmendOptionsLUKS, luks);
+    ret = bdrv_co_amend(s->bs, &o, errp);
+    qdict_unref(o.encrypt);
+    return ret;
+}
+
+static int coroutine_fn amend_run(BlockJob *job, Error **errp)
+{
+    AmendJob *s = container_of(job, AmendJob, common);
+    int ret;
+
+    job_progress_set_remaining(job, 1);
+    ret = amend_keys(s, errp);
+    job_progress_update(job, 1);
+    return ret;
+}
+
+static void amend_free(BlockJob *job)
+{
+    AmendJob *s = container_of(job, AmendJob, common);
+
+    qapi_free_BlockdevAmendOptions(s->opts);
+    bdrv_unref(s->bs);
+}
+
+static const BlockJobDriver amend_job_driver = {
+    .instance_size = sizeof(AmendJob),
+    .job_type = JOB_TYPE_AMEND,
+    .run = amend_run,
+    .free = amend_free,
+};
+
+void qmp_x_blockdev_amend(const char *job_id, const char *node_name, BlockdevAmendOptions *options, bool has_force,
+                          bool force, Error **errp)
+{
+    BlockDriverState *bs = bdrv_lookup_bs(NULL, node_name, errp);
+    const BlockDriver *drv = bdrv_find_format(BlockdevDriver_str(options->driver));
+
+    if (!bs) {
+        return;
+    }
+    if (!drv) {
+        error_setg(errp, "Block driver '%s' not found or not supported", BlockdevDriver_str(options->driver));
+        return;
+    }
+    if (bs->drv != drv) {
+        error_setg(errp, "x-blockdev-amend doesn't support changing the block driver");
+        return;
+    }
+    if (!drv->co_amend_keys) {
+        error_setg(errp, "Driver does not support x-blockdev-amend");
+        return;
+    }
+    AmendJob *s = block_job_create(job_id, &amend_job_driver, NULL, NULL, 0, 0, 0, BLOCK_JOB_MANUAL_DISMISS, NULL, NULL,
+                                   errp);
+
+    if (!s) {
+        return;
+    }
+    s->bs = bs;
+    bdrv_ref(bs);
+    s->opts = qapi_clone(&qapi_type_BlockdevAmendOptions, options);
+    s->force = force;
     block_job_start(&s->common);
 }

@@ -22,7 +22,7 @@ typedef struct OptDesc {
 
 static const OptDesc qcow2_options[] = {
     { "encryption", OPT_BOOL, "Encrypt the image with format 'aes'. (Deprecated in favor of encrypt.format=aes)", NULL,
-      NULL },
+      "encryption" },
     { "encrypt.format", OPT_STR, "Encrypt the image, format choices: 'aes', 'luks'", NULL, "encrypt.format" },
     { "encrypt.key-secret", OPT_STR, "ID of secret providing qcow AES key or LUKS passphrase", NULL,
       "encrypt.key-secret" },
@@ -365,6 +365,10 @@ static int put_member(QDict *flat, const QapiType *type, const OptDesc *o, const
             return -EINVAL;
         }
         value = old ? "v2" : "v3";
+    }
+    if (member && (!strcmp(member, "encryption") || (!strcmp(member, "encrypt.format") && !strcmp(value, "aes")))) {
+        qdict_put_str(flat, "encrypt.format", "qcow");
+        return 0;
     }
     if (!member || !schema_has(type, member)) {
         error_setg(errp, "Images with the option '%s' cannot be created", o->name);

@@ -18,7 +18,18 @@ const CompatOption img_amend_options[] = {
 };
 
 /* What can be changed, in the order of the help. */
-static const struct { const char *name, *type, *help; } known[] = {
+typedef struct AmendDesc { const char *name, *type, *help; } AmendDesc;
+
+static const AmendDesc of_luks[] = {
+    { "iter-time", "num", "Time to spend in PBKDF in milliseconds" },
+    { "keyslot", "num", "Select a single keyslot to modify explicitly" },
+    { "new-secret", "str", "New secret to set in the matching keyslots. Empty string to erase" },
+    { "old-secret", "str", "Select all keyslots that match this password" },
+    { "state", "str", "Select new state of affected keyslots (active/inactive)" },
+    { NULL },
+};
+
+static const AmendDesc of_qcow2[] = {
     { "backing_file", "str", "File name of a base image" },
     { "backing_fmt", "str", "Image format of the base image" },
     { "compat", "str", "Compatibility level (v2 [0.10] or v3 [1.1])" },
@@ -32,7 +43,13 @@ static const struct { const char *name, *type, *help; } known[] = {
     { "lazy_refcounts", "bool (on/off)", "Postpone refcount updates" },
     { "refcount_bits", "num", "Width of a reference count entry in bits" },
     { "size", "size", "Virtual disk size" },
+    { NULL },
 };
+
+static const AmendDesc *descs_of(const BlockDriver *drv)
+{
+    return !strcmp(drv->format_name, "luks") ? of_luks : of_qcow2;
+}
 
 typedef struct AmendCall {
     CompatOpen open;
@@ -50,14 +67,14 @@ static int print_help_of(const char *format)
     if (!drv) {
         return compat_fail("Unknown file format '%s'", format);
     }
-    if (!drv->co_amend) {
+    if (!drv->co_amend && !drv->co_amend_keys) {
         return compat_fail("Format driver '%s' does not support option amendment", format);
     }
     printf("Amend options for '%s':\n", format);
-    for (size_t i = 0; i < G_N_ELEMENTS(known); i++) {
-        g_autofree char *left = g_strdup_printf("%s=<%s>", known[i].name, known[i].type);
+    for (const AmendDesc *d = descs_of(drv); d->name; d++) {
+        g_autofree char *left = g_strdup_printf("%s=<%s>", d->name, d->type);
 
-        printf("  %-22s - %s\n", left, known[i].help);
+        printf("  %-22s - %s\n", left, d->help);
     }
     return EXIT_SUCCESS;
 }
@@ -107,11 +124,44 @@ static int take_number(const char *key, const char *value, int64_t *to, Error **
     return -EINVAL;
 }
 
-static int take_pair(BdrvAmendOptions *o, const char *key, char *value, Error **errp)
+/* Of the passwords; @key without the prefix that qcow2 has for them. */
+static int take_key_option(BdrvAmendOptions *o, const AmendDesc *d, const char *key, const char *value, Error **errp)
 {
-    CompatCreate *c;
-    bool creation;
+    char *end;
 
+    o->encrypt = o->encrypt ? o->encrypt : qdict_new();
+    if (strcmp(d->type, "num")) {
+        qdict_put_str(o->encrypt, key, value);
+        return 0;
+    }
+    errno = 0;
+    uint64_t n = g_ascii_strtoull(value, &end, 0);
+
+    if (errno || end == value || *end) {
+        error_setg(errp, "Parameter '%s' expects a number", d->name);
+        return -EINVAL;
+    }
+    qdict_put_int(o->encrypt, key, n);
+    return 0;
+}
+
+static int not_known(const BlockDriver *drv, const char *key, const char *value, Error **errp)
+{
+    CompatCreate *c = compat_create_new(drv->format_name, NULL);
+    bool creation = compat_create_set(c, key, value, NULL) >= 0 || compat_create_set(c, key, "on", NULL) >= 0 ||
+                    compat_create_set(c, key, "1", NULL) >= 0;
+
+    compat_create_free(c);
+    error_setg(errp, "Invalid parameter '%s'", key);
+    if (creation) {
+        error_append_hint(errp, "This option is only supported for image creation\n");
+    }
+    return -EINVAL;
+}
+
+static int take_qcow2(BdrvAmendOptions *o, const char *key, const char *value, bool *taken, Error **errp)
+{
+    *taken = true;
     if (!strcmp(key, "compat")) {
         return take_compat(o, value, errp);
     }
@@ -135,26 +185,29 @@ static int take_pair(BdrvAmendOptions *o, const char *key, char *value, Error **
         *text = g_strdup(value);
         return 0;
     }
-    for (size_t i = 0; i < G_N_ELEMENTS(known); i++) {
-        if (!strcmp(known[i].name, key)) {
-            o->encrypt = o->encrypt ? o->encrypt : qdict_new();
-            qdict_put_str(o->encrypt, key + strlen("encrypt."), value);
-            return 0;
-        }
+    *taken = false;
+    return 0;
+}
+
+static int take_pair(BdrvAmendOptions *o, const BlockDriver *drv, const char *key, const char *value, Error **errp)
+{
+    const AmendDesc *d = descs_of(drv);
+    bool luks = d == of_luks, taken = false;
+    int ret = luks ? 0 : take_qcow2(o, key, value, &taken, errp);
+
+    if (taken) {
+        o->only_encrypt = false;
+        return ret;
     }
-    c = compat_create_new("qcow2", NULL);
-    creation = compat_create_set(c, key, value, NULL) >= 0 || compat_create_set(c, key, "on", NULL) >= 0 ||
-               compat_create_set(c, key, "1", NULL) >= 0;
-    compat_create_free(c);
-    error_setg(errp, "Invalid parameter '%s'", key);
-    if (creation) {
-        error_append_hint(errp, "This option is only supported for image creation\n");
+    while (d->name && strcmp(d->name, key)) {
+        d++;
     }
-    return -EINVAL;
+    return d->name ? take_key_option(o, d, luks ? key : key + strlen("encrypt."), value, errp)
+                   : not_known(drv, key, value, errp);
 }
 
 /* "key=value,key,nokey"; two commas are one that is meant. */
-static int take_list(BdrvAmendOptions *o, const char *p, Error **errp)
+static int take_list(BdrvAmendOptions *o, const BlockDriver *drv, const char *p, Error **errp)
 {
     int ret = 0;
 
@@ -176,7 +229,7 @@ static int take_list(BdrvAmendOptions *o, const char *p, Error **errp)
             g_string_assign(value, "on");
         }
         p += *p == ',';
-        ret = take_pair(o, key, value->str, errp);
+        ret = take_pair(o, drv, key, value->str, errp);
     }
     return ret;
 }
@@ -190,11 +243,12 @@ static int coroutine_fn amend_open(AmendCall *call, BlockBackend *blk, Error **e
     if (call->help) {
         return print_help_of(bs->drv->format_name) ? -ENOTSUP : 0;
     }
-    if (!bs->drv->co_amend) {
+    if (!bs->drv->co_amend && !bs->drv->co_amend_keys) {
         error_setg(errp, "Format driver '%s' does not support option amendment", bs->drv->format_name);
         return -ENOTSUP;
     }
-    if (take_list(&call->o, call->options, errp) < 0) {
+    call->o.only_encrypt = true;
+    if (take_list(&call->o, bs->drv, call->options, errp) < 0) {
         return -EINVAL;
     }
     return bdrv_co_amend(bs, &call->o, errp);

@@ -12,7 +12,7 @@
 #include "drivers/drivers.h"
 #include "drivers/format/creator.h"
 #include "drivers/format/luks/data.h"
-#include "drivers/format/luks/header.h"
+#include "drivers/format/luks/keys.h"
 
 typedef struct LuksState {
     Luks luks;
@@ -20,6 +20,8 @@ typedef struct LuksState {
     bool detached;              /* the header lies in a file of its own */
     CryptoCipher *cipher;       /* NULL: opened without a password, to be described only */
     uint64_t payload_offset;    /* of the disk, in bs->file, bytes */
+    char *secret;               /* what it was opened with, or NULL */
+    bool amending;
 } LuksState;
 
 /* ---- opening ---- */
@@ -55,9 +57,10 @@ static int coroutine_fn luks_co_open(BlockDriverState *bs, const BlockdevOptions
         ret = luks_co_load(&s->place, &s->luks, errp);
     }
     if (ret < 0) {
-        return ret;
+        return ret;     /* nothing is owned yet */
     }
     s->payload_offset = (uint64_t)s->luks.payload_sector * CRYPTO_SECTOR;
+    s->secret = g_strdup(o->key_secret);
     bs->supported_write_flags = BDRV_REQ_FUA & bs->file->bs->supported_write_flags;
     if (flags & BDRV_O_NO_IO) {
         return 0;
@@ -68,6 +71,9 @@ static int coroutine_fn luks_co_open(BlockDriverState *bs, const BlockdevOptions
         ret = s->cipher ? 0 : -EINVAL;
     }
     crypto_wipe(key, sizeof(key));
+    if (ret < 0) {
+        g_free(s->secret);
+    }
     return ret;
 }
 
@@ -76,6 +82,22 @@ static void coroutine_fn luks_co_close(BlockDriverState *bs)
     LuksState *s = bs->opaque;
 
     crypto_cipher_free(s->cipher);
+    g_free(s->secret);
+}
+
+static int coroutine_fn luks_co_amend_keys(BlockDriverState *bs, QDict *options, bool force, Error **errp)
+{
+    LuksState *s = bs->opaque;
+    int ret;
+
+    if (s->amending) {
+        error_setg(errp, "The keys of '%s' are being changed", bdrv_get_device_or_node_name(bs));
+        return -EBUSY;
+    }
+    s->amending = true;
+    ret = luks_co_amend(&s->place, &s->luks, s->secret, options, force, errp);
+    s->amending = false;
+    return ret;
 }
 
 static void luks_refresh_limits(BlockDriverState *bs, BlockLimits *bl)
@@ -252,6 +274,7 @@ const BlockDriver bdrv_luks = {
     .co_open = luks_co_open,
     .co_close = luks_co_close,
     .co_create = luks_co_create,
+    .co_amend_keys = luks_co_amend_keys,
     .refresh_limits = luks_refresh_limits,
     .probe = luks_probe,
     .get_info = luks_get_info,

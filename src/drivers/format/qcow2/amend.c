@@ -25,11 +25,6 @@ static int check_fixed(BlockDriverState *bs, const BdrvAmendOptions *o, Error **
 {
     Qcow2State *s = bs->opaque;
 
-    if (o->encrypt) {
-        error_setg(errp, "Can't amend encryption options - encryption not present");
-        return -EINVAL;
-    }
-
     if ((o->backing_file && g_strcmp0(o->backing_file, bs->backing_file)) ||
         (o->backing_fmt && g_strcmp0(o->backing_fmt, bs->backing_format)) ||
         (o->backing_file && !o->backing_fmt && bs->backing_format)) {

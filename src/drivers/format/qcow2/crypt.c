@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* crypt.c: see crypt.h. Opening and creating: main thread; data: the request's thread. */
+#include "block/block.h"
+#include "crypto/secret.h"
 #include "drivers/format/luks/data.h"
+#include "drivers/format/luks/keys.h"
 #include "drivers/format/qcow2/crypt.h"
 
 #define HEADER_MAX      (64 * MiB)
@@ -13,6 +16,14 @@ int coroutine_fn qcow2_co_read_encrypted(BlockDriverState *bs, uint64_t host, ui
     Qcow2State *s = bs->opaque;
 
     return luks_co_read(s->crypt->cipher, s->data_file, host, host / CRYPTO_SECTOR, bytes, qiov, qiov_offset);
+}
+
+int coroutine_fn qcow2_co_read_aes(BlockDriverState *bs, uint64_t host, uint64_t guest, uint64_t bytes, QEMUIOVector *qiov,
+                                   size_t qiov_offset)
+{
+    Qcow2State *s = bs->opaque;
+
+    return luks_co_read(s->crypt->cipher, s->data_file, host, guest / CRYPTO_SECTOR, bytes, qiov, qiov_offset);
 }
 
 int coroutine_fn qcow2_co_write_data(BlockDriverState *bs, uint64_t host, uint64_t bytes, QEMUIOVector *qiov,
@@ -65,20 +76,63 @@ static int find_header(Qcow2State *s, Qcow2Crypt *c, Error **errp)
     return -EINVAL;
 }
 
+/* The kind of encryption that the options are for has to be the image's. */
+static int check_format(Qcow2State *s, const BlockdevQcow2Encryption *opts, Error **errp)
+{
+    BlockdevQcow2EncryptionFormat format = s->crypt_method == QCOW2_CRYPT_AES ? BLOCKDEV_QCOW2_ENCRYPTION_FORMAT_AES
+                                                                              : BLOCKDEV_QCOW2_ENCRYPTION_FORMAT_LUKS;
+
+    if (opts && !s->crypt_method) {
+        error_setg(errp, "No encryption in image header, but options specified format '%s'",
+                   BlockdevQcow2EncryptionFormat_str(opts->format));
+        return -EINVAL;
+    }
+    if (opts && opts->format != format) {
+        error_setg(errp, "Header reported '%s' encryption format but options specify '%s'",
+                   BlockdevQcow2EncryptionFormat_str(format), BlockdevQcow2EncryptionFormat_str(opts->format));
+        return -EINVAL;
+    }
+    return 0;
+}
+
+static int open_aes(Qcow2State *s, const char *secret, Error **errp)
+{
+    static const CryptoSpec spec = {
+        .cipher = Q_CRYPTO_CIPHER_ALGORITHM_AES_128, .mode = Q_CRYPTO_CIPHER_MODE_CBC, .has_ivgen = true,
+        .ivgen = Q_CRYPTO_IV_GEN_ALGORITHM_PLAIN64,
+    };
+    uint8_t key[16] = { 0 }, *password;
+    size_t n;
+
+    if (!secret) {
+        error_setg(errp, "Parameter 'encrypt.key-secret' is required for cipher");
+        return -EINVAL;
+    }
+    password = secret_get_text(secret, &n, errp);
+    if (!password) {
+        return -EINVAL;
+    }
+    memcpy(key, password, MIN(n, sizeof(key)));
+    s->crypt->cipher = crypto_cipher_new(&spec, key, sizeof(key), errp);
+    crypto_wipe(key, sizeof(key));
+    secret_free(password, n);
+    return s->crypt->cipher ? 0 : -EINVAL;
+}
+
 int coroutine_fn qcow2_co_crypt_open(BlockDriverState *bs, const BlockdevQcow2Encryption *opts, int flags, Error **errp)
 {
     Qcow2State *s = bs->opaque;
     uint8_t key[CRYPTO_KEY_MAX];
-    int ret;
+    int ret = check_format(s, opts, errp);
 
-    if (!s->crypt_method) {
-        if (opts) {
-            error_setg(errp, "No encryption in image header, but options specified format 'luks'");
-            return -EINVAL;
-        }
-        return 0;
+    if (ret < 0 || !s->crypt_method) {
+        return ret;
     }
     s->crypt = g_new0(Qcow2Crypt, 1);
+    if (s->crypt_method == QCOW2_CRYPT_AES) {
+        return flags & (BDRV_O_NO_IO | BDRV_O_CHECK) ? 0 : open_aes(s, opts ? opts->u.aes.key_secret : NULL, errp);
+    }
+    s->crypt->secret = opts ? g_strdup(opts->u.luks.key_secret) : NULL;
     ret = find_header(s, s->crypt, errp);
     LuksFile place = qcow2_crypt_place(bs);
 
@@ -101,6 +155,7 @@ void qcow2_crypt_free(Qcow2State *s)
 {
     if (s->crypt) {
         crypto_cipher_free(s->crypt->cipher);
+        g_free(s->crypt->secret);
         g_clear_pointer(&s->crypt, g_free);
     }
 }
@@ -111,9 +166,40 @@ ImageInfoSpecificQCow2Encryption *qcow2_crypt_info(Qcow2State *s)
 {
     ImageInfoSpecificQCow2Encryption *info = g_new0(ImageInfoSpecificQCow2Encryption, 1);
 
+    if (s->crypt_method == QCOW2_CRYPT_AES) {
+        info->format = BLOCKDEV_QCOW2_ENCRYPTION_FORMAT_AES;
+        return info;
+    }
     info->format = BLOCKDEV_QCOW2_ENCRYPTION_FORMAT_LUKS;
     luks_describe(&s->crypt->luks, false, &info->u.luks);
     return info;
+}
+
+/* ---- changing passwords ---- */
+
+int coroutine_fn qcow2_co_amend_keys(BlockDriverState *bs, QDict *options, bool force, Error **errp)
+{
+    Qcow2State *s = bs->opaque;
+    int ret;
+
+    if (!s->crypt) {
+        error_setg(errp, "Can't amend encryption options - encryption not present");
+        return -EINVAL;
+    }
+    if (s->crypt_method != QCOW2_CRYPT_LUKS) {
+        error_setg(errp, "Only LUKS encryption options can be amended");
+        return -ENOTSUP;
+    }
+    if (s->crypt->amending) {
+        error_setg(errp, "The keys of '%s' are being changed", bdrv_get_device_or_node_name(bs));
+        return -EBUSY;
+    }
+    LuksFile place = qcow2_crypt_place(bs);
+
+    s->crypt->amending = true;
+    ret = luks_co_amend(&place, &s->crypt->luks, s->crypt->secret, options, force, errp);
+    s->crypt->amending = false;
+    return ret;
 }
 
 /* ---- creating ---- */
@@ -159,6 +245,12 @@ static int coroutine_fn co_place_header(BlockDriverState *bs, const LuksNew *n, 
 int coroutine_fn qcow2_co_crypt_create(BlockDriverState *bs, const QCryptoBlockCreateOptions *opts, Error **errp)
 {
     LuksNew n;
+
+    if (opts->format != Q_CRYPTO_BLOCK_FORMAT_LUKS) {
+        error_setg(errp, "New images are not encrypted with AES-CBC, which is broken");
+        error_append_hint(errp, "Use encrypt.format=luks. Old images of that kind can be read.\n");
+        return -ENOTSUP;
+    }
     int ret = luks_co_make(&n, &opts->u.luks, "encrypt.", errp);
 
     if (!ret) {

@@ -298,10 +298,6 @@ static int header_encryption(Qcow2State *s, const uint8_t *h, Error **errp)
         error_setg(errp, "Unsupported encryption method %" PRIu32, method);
         return -EINVAL;
     }
-    if (method == 1) {
-        error_setg(errp, "Unsupported qcow2 feature(s): AES encryption");
-        return -ENOTSUP;
-    }
     s->crypt_method = method;
     return 0;
 }
@@ -314,6 +310,11 @@ static int header_writable(Qcow2State *s, int flags, Error **errp)
     }
     if (s->incompatible & QCOW2_INCOMPAT_CORRUPT) {
         error_setg(errp, "qcow2: Image is corrupt; cannot be opened read/write");
+        return -EACCES;
+    }
+    if (s->crypt_method == QCOW2_CRYPT_AES) {
+        error_setg(errp, "qcow2: Images that are encrypted with AES-CBC are for reading only");
+        error_append_hint(errp, "That encryption is broken. Convert the image to one with encrypt.format=luks.\n");
         return -EACCES;
     }
     return 0;

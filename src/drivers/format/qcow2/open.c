@@ -554,6 +554,7 @@ const BlockDriver bdrv_qcow2 = {
     .co_load_vmstate = qcow2_co_load_vmstate,
     .co_save_vmstate = qcow2_co_save_vmstate,
     .co_amend = qcow2_co_amend,
+    .co_amend_keys = qcow2_co_amend_keys,
     .snapshot_list = qcow2_snapshot_list,
     .co_snapshot_create = qcow2_co_snapshot_create,
     .co_snapshot_goto = qcow2_co_snapshot_goto,

@@ -140,6 +140,7 @@
 #define QCOW2_BITS_ZERO         UINT64_C(0xffffffff00000000)
 
 /* Header extensions */
+#define QCOW2_CRYPT_AES         1
 #define QCOW2_CRYPT_LUKS        2
 
 #define QCOW2_EXT_END           0
@@ -576,6 +577,10 @@ int coroutine_fn qcow2_co_read_encrypted(BlockDriverState *bs, uint64_t host, ui
 int coroutine_fn qcow2_co_write_data(BlockDriverState *bs, uint64_t host, uint64_t bytes, QEMUIOVector *qiov,
                                      size_t qiov_offset, BdrvRequestFlags flags);
 /* Main thread. Get the key; or, where only the image itself is asked about, the header. */
+/* The same of method 1, where the guest sees it at @guest. */
+int coroutine_fn qcow2_co_read_aes(BlockDriverState *bs, uint64_t host, uint64_t guest, uint64_t bytes, QEMUIOVector *qiov,
+                                   size_t qiov_offset);
+int coroutine_fn qcow2_co_amend_keys(BlockDriverState *bs, QDict *options, bool force, Error **errp);
 int coroutine_fn qcow2_co_crypt_open(BlockDriverState *bs, const BlockdevQcow2Encryption *opts, int flags, Error **errp);
 void qcow2_crypt_free(Qcow2State *s);
 ImageInfoSpecificQCow2Encryption *qcow2_crypt_info(Qcow2State *s);

@@ -89,7 +89,9 @@ static int coroutine_fn read_co_extent(BlockDriverState *bs, Qcow2Extent *e, uin
     switch (e->kind) {
     case QCOW2_NORMAL:
         bdrv_co_debug_event(bs->file->bs, BLKDEBUG_EVENT_READ_AIO);
-        ret = qcow2_co_read_data(bs, e->host, e->bytes, qiov, qiov_offset, flags);
+        ret = unlikely(s->crypt_method == QCOW2_CRYPT_AES)
+              ? qcow2_co_read_aes(bs, e->host, offset, e->bytes, qiov, qiov_offset)
+              : qcow2_co_read_data(bs, e->host, e->bytes, qiov, qiov_offset, flags);
         qcow2_use_end(s, e->epoch);
         return ret;
     case QCOW2_PACKED:
