@@ -64,7 +64,7 @@ static const HeaderCase header_cases[] = {
     { "backing-name-1024", { { 8, 8, 512 }, { 16, 4, 1024 } }, 0, "Backing file name too long" },
     { "backing-name-70000", { { 8, 8, 512 }, { 16, 4, 70000 } }, 0, "Backing file name too long" },
     { "crypt-3", { { 32, 4, 3 } }, 0, "Unsupported encryption method 3" },
-    { "crypt-aes", { { 32, 4, 1 } }, 0, "Parameter 'encrypt.key-secret' is required for cipher" },
+    { "crypt-aes", { { 32, 4, 1 } }, 0, "qcow2: Images that are encrypted with AES-CBC are for reading only" },
     { "crypt-luks", { { 32, 4, 2 } }, 0, "Missing CRYPTO header for crypt method 2" },
     { "size-2^63", { { 24, 8, 1ULL << 63 } }, 0, "Image is too big" },
     { "size-for-l1", { { 24, 8, 1ULL << 40 } }, 0, "L1 table is too small" },
