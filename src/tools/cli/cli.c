@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* cli.c: read the command line after the table, and run the command; see cli.h. */
 #include "cli/cli.h"
+#include "ops/ops.h"
 #include "trace_option.h"
 #include "base/str.h"
 #include "qapi-types.h"
@@ -111,6 +112,11 @@ static int check_value(const CliOption *o, const char *text)
 
         return near ? cli_usage("--%s: unknown format '%s'; did you mean '%s'?", o->name, text, near)
                     : cli_usage("--%s: unknown format '%s'; there are raw, qcow2", o->name, text);
+    }
+    if (o->kind == CLI_SECRET) {
+        Error *err = NULL;
+
+        return ops_secret_add(text, &err) < 0 ? cli_fail(err) : 0;
     }
     if (o->kind == CLI_COUNT) {
         char *end;

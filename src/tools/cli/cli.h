@@ -28,6 +28,7 @@ typedef enum CliKind {
     CLI_CHOICE,             /* one of .choices, separated by '|' */
     CLI_PATH,               /* of a file: shells complete it */
     CLI_FORMAT,             /* a driver that images are opened with */
+    CLI_SECRET,             /* a password; each is taken when it is parsed */
 } CliKind;
 
 typedef struct CliOption {

@@ -124,7 +124,7 @@ void cli_help_manual(const CliCommand *c)
 
 /* ---- completion ---- */
 
-#define FORMATS "raw|qcow2"     /* what people want of the drivers */
+#define FORMATS "raw|qcow2|luks"     /* what people want of the drivers */
 
 static void bash_word(const CliOption *o, void *opaque)
 {

@@ -16,8 +16,13 @@ const CliOption cli_control_options[] = {
     { NULL },
 };
 
+/* May be given several times. */
+#define OPTION_SECRET { "secret", 0, CLI_SECRET, "[id=ID,]file=FILE", \
+                        "file with the password of encrypted images, every byte of it; others by their ID in options" }
+
 const CliOption cli_image_options[] = {
     { "image-opts", 0, CLI_FLAG, NULL, "image names are block options: driver=qcow2,file.filename=a.img" },
+    OPTION_SECRET,
     { NULL },
 };
 
@@ -28,6 +33,7 @@ static const CliOption create_options[] = {
     { "backing", 'b', CLI_PATH, "IMAGE", "the new image shows what IMAGE holds, until written to" },
     { "backing-format", 'F', CLI_FORMAT, "FORMAT", "format of the backing image; needed with --backing" },
     { "option", 'o', CLI_TEXT, "KEY=VALUE,...", "options of the format, as blockdev-create has them: cluster-size=128k" },
+    OPTION_SECRET,
     { "force", 0, CLI_FLAG, NULL, "replace a file that exists" },
     { "dry-run", 'n', CLI_FLAG, NULL, "say what would be done, and do nothing" },
     { NULL },
@@ -132,7 +138,9 @@ static const CliOption bitmap_options[] = {
 
 static const CliOption amend_options[] = {
     OPTION_FORMAT,
-    { "option", 'o', CLI_TEXT, "KEY=VALUE,...", "what is to change: version, lazy-refcounts, refcount-bits, data-file-raw" },
+    { "option", 'o', CLI_TEXT, "KEY=VALUE,...", "what is to change: version, lazy-refcounts, refcount-bits, data-file-raw; "
+      "passwords: new-secret=ID, old-secret=ID, keyslot=N, iter-time=MS" },
+    { "force", 0, CLI_FLAG, NULL, "also what leaves no password, after which nobody can read the image" },
     { "dry-run", 'n', CLI_FLAG, NULL, "say what would be done, and do nothing" },
     { NULL },
 };
@@ -293,7 +301,8 @@ const CliCommand cli_commands[] = {
       "Changes an image in place: version=v2 or v3, lazy-refcounts=on or off, refcount-bits=1 to 64, data-file-raw=off. "
       "What the disk holds stays as it is. Interrupted, the image is as before or as it is to be; a check may find leaks.",
       amend_options, false, true,
-      "liveblk amend -o version=v3 old.qcow2\nliveblk amend -o refcount-bits=64,lazy-refcounts=on disk.qcow2", cli_amend },
+      "liveblk amend -o version=v3 old.qcow2\nliveblk amend -o refcount-bits=64,lazy-refcounts=on disk.qcow2\n"
+      "liveblk amend --secret pw --secret id=more,file=pw2 -o new-secret=more disk.luks  # another password", cli_amend },
     { "io", "IMAGE [COMMAND...]", 1, -1, "read, write and look at an image by hand",
       "Runs each COMMAND on the image; without one, those that standard input has, one in each line. The command help "
       "lists them: read, write, flush, discard, map, ... and their options. JSON: an object for each, with command, "

@@ -4,7 +4,8 @@
 #include "cli/watch.h"
 #include "base/str.h"
 
-static const char *const keys[] = { "version", "lazy-refcounts", "refcount-bits", "data-file-raw", NULL };
+static const char *const keys[] = { "version", "lazy-refcounts", "refcount-bits", "data-file-raw", "new-secret",
+                                    "old-secret", "keyslot", "iter-time", NULL };
 
 typedef struct AmendCall {
     OpsSource src;
@@ -39,6 +40,22 @@ static int take_pair(BdrvAmendOptions *o, const char *key, const char *value)
 
         o->refcount_bits = g_strv_contains(widths, value) ? atoi(value) : -1;
         return o->refcount_bits > 0 ? CLI_OK : cli_usage("refcount-bits: '%s' is not 1, 2, 4, 8, 16, 32 or 64", value);
+    }
+    if (!strcmp(key, "new-secret") || !strcmp(key, "old-secret")) {
+        o->encrypt = o->encrypt ? o->encrypt : qdict_new();
+        qdict_put_str(o->encrypt, key, value);
+        return CLI_OK;
+    }
+    if (!strcmp(key, "keyslot") || !strcmp(key, "iter-time")) {
+        char *end;
+        uint64_t n = g_ascii_strtoull(value, &end, 10);
+
+        if (end == value || *end || n > INT32_MAX) {
+            return cli_usage("%s: '%s' is not a number", key, value);
+        }
+        o->encrypt = o->encrypt ? o->encrypt : qdict_new();
+        qdict_put_int(o->encrypt, key, n);
+        return CLI_OK;
     }
     const char *near = str_closest(key, keys);
 
@@ -80,7 +97,7 @@ static int coroutine_fn amend_op(void *opaque, Error **errp)
     }
     BlockDriverState *bs = bdrv_skip_filters(blk_bs(blk));
 
-    if (!bs->drv->co_amend) {
+    if (!bs->drv->co_amend && !bs->drv->co_amend_keys) {
         error_setg(errp, "'%s' has format %s, whose images have nothing to amend", c->src.name, bs->drv->format_name);
         ret = -ENOTSUP;
     } else {
@@ -102,13 +119,19 @@ int cli_amend(CliArgs *a)
     }
     ret = take_list(&c.o, options);
     if (ret) {
+        qdict_unref(c.o.encrypt);
         return ret;
+    }
+    c.o.force = cli_has(a, "force");
+    if (c.o.encrypt) {
+        qdict_put_str(c.o.encrypt, "state", qdict_haskey(c.o.encrypt, "new-secret") ? "active" : "inactive");
     }
     c.src.writable = c.src.resize = !c.dry;
     c.src.no_backing = true;
     cli_engine_start();
     ret = ops_run(amend_op, &c, &err);
     cli_engine_stop();
+    qdict_unref(c.o.encrypt);
     if (ret < 0) {
         return cli_fail(err);
     }

@@ -57,9 +57,13 @@ static int coroutine_fn serve_image(Serve *s, const char *image, const char *nam
     if (cli_get(a, "format")) {
         qdict_put_str(options, "driver", cli_get(a, "format"));
     }
+    if (!opts) {
+        ops_secret_put(image, options);
+    }
     BlockDriverState *bs = bdrv_open(opts ? NULL : image, NULL, options, ro ? 0 : BDRV_O_RDWR | BDRV_O_UNMAP, errp);
 
     if (!bs) {
+        ops_secret_hint(errp);
         return -EIO;
     }
     bdrv_set_monitor_owned(bs);

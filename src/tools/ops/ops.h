@@ -30,6 +30,17 @@ typedef struct OpsSource {
 /* Open; the caller unrefs. NULL and *errp. */
 BlockBackend *coroutine_fn ops_open(const OpsSource *src, Error **errp);
 
+/* ---- passwords ---- */
+/* Make a secret of "FILE" or "[id=ID,]file=FILE[,format=base64]" (or data=, which warns). The first one is for all
+ * encrypted images that are opened or made by name. Main thread, before anything is opened. */
+int ops_secret_add(const char *text, Error **errp);
+/* If the image @filename, opened with @options, is encrypted, add to them what opens it. Without a secret nothing. */
+void coroutine_fn ops_secret_put(const char *filename, QDict *options);
+/* The same for an image of @format that is to be made: if its options say that it is to be encrypted. */
+void ops_secret_put_new(const char *format, QDict *options);
+/* If *errp says that a password is missing, add how to give it. */
+void ops_secret_hint(Error **errp);
+
 /* ---- creating ---- */
 typedef struct OpsCreate {
     const char *filename;

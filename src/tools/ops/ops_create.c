@@ -154,6 +154,7 @@ int ops_create_options(const OpsCreate *c, const char *filename, QDict **file, Q
 
         qdict_put_str(ref, "driver", device ? "host_device" : "file");
         qdict_put_str(ref, "filename", filename);
+        ops_secret_put_new(format, d);
         *image = qdict_ref(d);
         qdict_put_str(*image, "driver", format);
         qdict_put_obj(*image, "file", ref);
@@ -298,6 +299,7 @@ int coroutine_fn ops_create(const OpsCreate *given, Error **errp)
     }
     ret = create_as(&c, name, errp);
     if (ret < 0) {
+        ops_secret_hint(errp);
         ops_temp_abort(&temp);
         return ret;
     }

@@ -52,6 +52,9 @@ BlockBackend *coroutine_fn ops_open(const OpsSource *src, Error **errp)
     if (src->force_share) {
         qdict_put_bool(options, "force-share", true);
     }
+    if (filename && !src->no_data) {
+        ops_secret_put(filename, options);
+    }
     Error *err = NULL;
     BlockBackend *blk = blk_new_open(filename, NULL, options, flags, &err);
 
@@ -59,6 +62,7 @@ BlockBackend *coroutine_fn ops_open(const OpsSource *src, Error **errp)
         if (!strstr(error_get_pretty(err), "Could not open '")) {
             error_prepend(&err, "Could not open '%s': ", src->name);
         }
+        ops_secret_hint(&err);
         error_propagate(errp, err);
     }
     return blk;
