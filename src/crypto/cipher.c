@@ -110,11 +110,11 @@ uint64_t crypto_pbkdf2_iterations(QCryptoHashAlgorithm hash, size_t out_bytes, u
         if (ns > 20 * 1000 * 1000) {
             break;
         }
-        n *= ns < 1000 * 1000 ? 8 : 2;
         /* A clock that stands still, as the simulator's, says nothing. */
-        if (!ns && n > 1 << 20) {
+        if (ns <= 0) {
             return 1000;
         }
+        n *= ns < 1000 * 1000 ? 8 : 2;
     }
     double wanted = (double)n * ms * 1e6 / MAX(ns, 1);
 

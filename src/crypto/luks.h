@@ -13,7 +13,9 @@
 #define LUKS_HEADER_BYTES       592
 #define LUKS_SLOTS              8
 #define LUKS_STRIPES            4000
-#define LUKS_ITERATIONS_MAX     (1u << 30)      /* of a header that somebody else made: hours are refused */
+/* Iterations that trying one password on all active slots may take: some minutes. A header that somebody else made
+ * may want 2^32 of each slot; then it is described, and not opened. */
+#define LUKS_ITERATIONS_MAX     (1ULL << 29)
 
 typedef struct LuksSlot {
     bool active;
@@ -40,6 +42,9 @@ size_t luks_material_bytes(const Luks *l);
 
 /* Bytes that a new header with its slots takes, for a cipher in a mode; 0: there is no such thing. */
 uint64_t luks_layout_bytes(QCryptoCipherAlgorithm cipher, QCryptoCipherMode mode);
+
+/* Iterations that a try of a password on all active slots takes, each that opens followed by a look at the digest. */
+uint64_t luks_try_iterations(const Luks *l);
 
 /* Is @material of @slot, which it spoils, opened by @password? 1: *key is the disk's; 0: no; -errno. */
 int luks_slot_open(const Luks *l, unsigned slot, uint8_t *material, const uint8_t *password, size_t password_bytes,

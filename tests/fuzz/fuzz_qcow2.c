@@ -12,6 +12,8 @@
 #include "tests/fuzz/fuzz.h"
 #include "block/dirty-bitmap.h"
 #include "block/snapshot.h"
+#include "crypto/secret.h"
+#include "drivers/format/luks/header.h"
 #include "ops/ops.h"
 #include "qapi-commands.h"
 #include <fcntl.h>
@@ -25,6 +27,8 @@
 #define EXTENTS 1024
 #define BYTE_DATA_FILE 79       /* of the header: where the flag "external data file" is */
 #define FLAG_DATA_FILE 4
+#define BYTE_CRYPT 35           /* of the header: the last one of the method of encryption */
+#define WORK_MAX 200000         /* iterations of passwords: a tenth of a second */
 
 typedef struct Input {
     const uint8_t *data;
@@ -70,6 +74,33 @@ static QDict *file_options(const char *name)
     return d;
 }
 
+static bool is_luks(const Input *in)
+{
+    return in->size > 8 && !memcmp(in->data, "LUKS\xba\xbe", 6);
+}
+
+/* The password is tried where the image says that it has one. */
+static void put_password(const Input *in, QDict *d)
+{
+    SecretProperties p = { .data = (char *)"fuzz" };
+
+    if (!secret_exists("fuzz")) {
+        secret_create("fuzz", &p, &error_abort);
+        luks_work_max = WORK_MAX;
+    }
+    if (is_luks(in)) {
+        qdict_put_str(d, "driver", "luks");
+        qdict_put_str(d, "key-secret", "fuzz");
+    } else if (in->size > BYTE_CRYPT && (in->data[BYTE_CRYPT] == 1 || in->data[BYTE_CRYPT] == 2)) {
+        QDict *encrypt = qdict_new();
+
+        qdict_put_str(encrypt, "format", in->data[BYTE_CRYPT] == 1 ? "aes" : "luks");
+        qdict_put_str(encrypt, "key-secret", "fuzz");
+        qdict_put_str(d, "driver", "qcow2");
+        qdict_put_obj(d, "encrypt", encrypt);
+    }
+}
+
 /* NULL: an error, which is told and freed. */
 static BlockBackend *coroutine_fn image_co_open(const Input *in, bool probe, bool backing, int flags)
 {
@@ -83,13 +114,17 @@ static BlockBackend *coroutine_fn image_co_open(const Input *in, bool probe, boo
     if (in->size > BYTE_DATA_FILE && in->data[BYTE_DATA_FILE] & FLAG_DATA_FILE) {
         qdict_put_obj(d, "data-file", file_options(DATA));
     }
-    if (backing) {
+    put_password(in, d);
+    if (is_luks(in)) {
+        qdict_del(d, "data-file");
+    } else if (backing) {
         QDict *b = qdict_new();
 
         qdict_put_str(b, "driver", "raw");
         qdict_put_obj(b, "file", file_options(BASE));
         qdict_put_obj(d, "backing", b);
-    } else {
+    }
+    if (!backing) {
         flags |= BDRV_O_NO_BACKING;
     }
     BlockBackend *blk = blk_new_open(NULL, NULL, d, flags, &err);

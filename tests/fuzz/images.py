@@ -34,6 +34,12 @@ KINDS = {
     'backing': ('cluster_size=1k,backing_file=DIR/base.raw,backing_fmt=raw', 'b'),
     'preallocated': ('cluster_size=2k,preallocation=metadata', 'n'),
     'luks': ('cluster_size=4k,encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10', 'n'),
+    'luks-small': ('cluster_size=4k,encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=1,encrypt.cipher-alg=aes-128,'
+                   'encrypt.cipher-mode=cbc,encrypt.ivgen-alg=essiv', 'n'),
+    'aes': ('cluster_size=4k,encrypt.format=aes,encrypt.key-secret=s', 'n'),
+    # A disk by itself.
+    'disk': ('key-secret=s,iter-time=1,cipher-alg=aes-128,cipher-mode=cbc', 'n'),
+    'disk-serpent': ('key-secret=s,iter-time=1,cipher-alg=serpent-128,cipher-mode=ctr,ivgen-alg=plain,hash-alg=sha1', 'n'),
 }
 SECRET = ['--object', 'secret,id=s,data=fuzz']
 
@@ -59,7 +65,8 @@ def make(img, io, work, name, options, steps):
         if not run(img, 'convert', '-c', '-f', 'raw', '-O', 'qcow2', '-o', options, data, path):
             return None
         run(img, 'resize', path, '192k')
-    elif not run(img, 'create', *(SECRET if 'secret' in options else []), '-f', 'qcow2', '-o',
+    elif not run(img, 'create', *(SECRET if 'secret' in options else []), '-f',
+                 'luks' if options.startswith('key-secret') else 'qcow2', '-o',
                  options.replace('DIR', work), path, '192k'):
         return None
     if 'n' not in steps:

@@ -2,6 +2,21 @@
 /* layers.c: making, opening and checking the images of a run; see world.h. */
 #include "world.h"
 #include "tests/unit/qcow2_image.h"
+#include "crypto/secret.h"
+
+#define OPENING ",\"encrypt\":{\"format\":\"luks\",\"key-secret\":\"sim\"}"
+/* The smallest header there is; the clock, which stands still, makes passwords cheap. */
+#define MAKING ",\"encrypt\":{\"format\":\"luks\",\"key-secret\":\"sim\",\"cipher-alg\":\"aes-128\",\"cipher-mode\":\"cbc\"," \
+               "\"ivgen-alg\":\"essiv\",\"iter-time\":1}"
+
+static void secret_make(void)
+{
+    SecretProperties p = { .data = (char *)"password" };
+
+    if (!secret_exists("sim")) {
+        secret_create("sim", &p, &error_abort);
+    }
+}
 
 Layer *layer_new(int64_t bytes, LayerKind kind, Layer *backing)
 {
@@ -15,6 +30,8 @@ Layer *layer_new(int64_t bytes, LayerKind kind, Layer *backing)
         .refcount_bits = 1 << refcount_order, .window = (1 + world_below(20)) * SECTOR,
         .direct = !world_below(4), .small_cache = world_below(2), .by_name = !world_below(4),
     };
+    /* By its number, not by lot: the other images of a seed stay what they were. */
+    l->encrypted = kind == LAYER_QCOW2 && world.images % 5 == 2;
     snprintf(l->name, sizeof(l->name), "image%u", world.images++);
     g_ptr_array_add(world.layers, l);
     return l;
@@ -45,8 +62,8 @@ static void layer_json(const Layer *l, GString *s, bool with_backing)
         break;
     case LAYER_QCOW2:
         g_string_append_printf(s, "{\"driver\":\"qcow2\",\"discard\":\"unmap\",\"l2-cache-size\":%u,"
-                               "\"refcount-cache-size\":%u,\"file\":",
-                               l->small_cache ? 2048 : 1 << 20, 1u << l->cluster_bits);
+                               "\"refcount-cache-size\":%u%s,\"file\":",
+                               l->small_cache ? 2048 : 1 << 20, 1u << l->cluster_bits, l->encrypted ? OPENING : "");
         layer_file_json(l, s);
         if (l->backing && with_backing) {
             g_string_append(s, ",\"backing\":");
@@ -80,7 +97,8 @@ BlockDriverState *layer_open(Layer *l, bool with_backing)
     if (l->by_name && !l->direct && (l->kind == LAYER_RAW || l->kind == LAYER_QCOW2) && !(l->backing && with_backing)) {
         sim_trace("open %s by name", l->name);
         return open_json(l->name, l->kind == LAYER_RAW ? "{\"driver\":\"raw\",\"discard\":\"unmap\"}"
-                                                       : "{\"driver\":\"qcow2\",\"discard\":\"unmap\"}");
+                                  : l->encrypted ? "{\"driver\":\"qcow2\",\"discard\":\"unmap\"" OPENING "}"
+                                                 : "{\"driver\":\"qcow2\",\"discard\":\"unmap\"}");
     }
     layer_json(l, json, with_backing);
     sim_trace("open %s", json->str);
@@ -102,12 +120,13 @@ static void layer_create_qcow2(Layer *l)
     bool keyval;
     g_autofree char *file = g_strdup_printf("{\"driver\":\"file\",\"filename\":\"%s\",\"node-name\":\"new\"}", l->name);
     g_autofree char *json = g_strdup_printf(
-        "{\"driver\":\"qcow2\",\"file\":\"new\",\"size\":%" PRId64 ",\"cluster-size\":%u,\"refcount-bits\":%u}",
-        l->bytes, 1u << l->cluster_bits, l->refcount_bits);
+        "{\"driver\":\"qcow2\",\"file\":\"new\",\"size\":%" PRId64 ",\"cluster-size\":%u,\"refcount-bits\":%u%s}",
+        l->bytes, 1u << l->cluster_bits, l->refcount_bits, l->encrypted ? MAKING : "");
     QDict *d = qdict_from_options(json, NULL, &keyval, &error_abort);
     g_autoptr(BlockdevCreateOptions) o = qapi_from_json(&qapi_type_BlockdevCreateOptions, d, false, &error_abort);
 
     qdict_unref(d);
+    secret_make();
     sim_file_new(l->name, 0, 0);
     BlockDriverState *bs = open_json(NULL, file);
 

@@ -27,6 +27,7 @@ struct Layer {
     char name[24];
     int64_t bytes;                  /* as the guest sees it */
     unsigned cluster_bits, refcount_bits;
+    bool encrypted;                 /* LAYER_QCOW2 */
     int64_t window;                 /* LAYER_RAW_WINDOW: its offset in the file */
     bool direct, small_cache, by_name;
     Layer *backing;

@@ -6,6 +6,8 @@
 
 #define ITER_TIME_MS_MAX (1000 * 1000)
 
+uint64_t luks_work_max = LUKS_ITERATIONS_MAX;
+
 /* What lies behind the end of the file reads as zeroes: a header that is cut off is seen as one that is damaged. */
 static int coroutine_fn co_read(const LuksFile *f, uint64_t offset, size_t bytes, uint8_t *buf)
 {
@@ -74,6 +76,11 @@ int coroutine_fn luks_co_unlock(const LuksFile *f, const Luks *l, const char *se
 
     if (!secret) {
         error_setg(errp, "Parameter '%skey-secret' is required for cipher", prefix);
+        return -EINVAL;
+    }
+    if (luks_try_iterations(l) > luks_work_max) {
+        error_setg(errp, "Trying a password would take %" PRIu64 " iterations, more than the %" PRIu64 " that are allowed",
+                   luks_try_iterations(l), luks_work_max);
         return -EINVAL;
     }
     password = secret_get_text(secret, &n, errp);

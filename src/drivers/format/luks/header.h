@@ -5,8 +5,8 @@
  * All run in the main thread and suspend: passwords are tried on worker threads. Texts of errors name the option that
  * is missing; @prefix is what stands before its name ("", "encrypt.").
  *
- * TIME. Reading a header takes none. Each try of a password costs as many iterations as the header says, up to
- * LUKS_ITERATIONS_MAX for a slot; the process can do everything else meanwhile.
+ * TIME. Reading a header takes none. Each try of a password costs as many iterations as the header says; one that
+ * wants more than luks_work_max of all its slots is refused. The process can do everything else meanwhile.
  */
 #ifndef LIVEBLK_DRIVERS_LUKS_HEADER_H
 #define LIVEBLK_DRIVERS_LUKS_HEADER_H
@@ -19,6 +19,9 @@ typedef struct LuksFile {
     uint64_t offset;            /* of the header, bytes */
     uint64_t room;              /* bytes that it may take with its slots; 0: as the header says */
 } LuksFile;
+
+/* LUKS_ITERATIONS_MAX; less in tests of hostile headers. */
+extern uint64_t luks_work_max;
 
 /* Read and check the header. 0 or -errno. */
 int coroutine_fn luks_co_load(const LuksFile *f, Luks *l, Error **errp);
