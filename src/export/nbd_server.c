@@ -75,7 +75,7 @@ int coroutine_fn nbd_co_start_tls(NbdConnection *c)
         return -EPROTO;
     }
     c->socket_drained = false;
-    c->tls = tls_session_new(server.tls_creds, c->fd, &err);
+    c->tls = tls_session_new(server.tls_creds, c->fd, NULL, &err);
     ret = c->tls ? 0 : -EIO;
     while (c->tls && (ret = tls_session_handshake(c->tls, &for_write, &err)) == -EAGAIN) {
         ret = aio_co_wait_fd(c->fd, for_write);

@@ -56,7 +56,7 @@ SecureObject *secure_object_by_id(const char *id)
 
 int secure_object_del(SecureObject *o, Error **errp)
 {
-    if (o->users) {
+    if (__atomic_load_n(&o->users, __ATOMIC_SEQ_CST)) {
         error_setg(errp, "object '%s' is in use, can not be deleted", o->id);
         return -EBUSY;
     }
@@ -68,13 +68,14 @@ int secure_object_del(SecureObject *o, Error **errp)
 
 void secure_object_ref(SecureObject *o)
 {
-    o->users++;
+    __atomic_add_fetch(&o->users, 1, __ATOMIC_SEQ_CST);
 }
 
 void secure_object_unref(SecureObject *o)
 {
     if (o) {
-        g_assert(o->users > 0);
-        o->users--;
+        unsigned before = __atomic_fetch_sub(&o->users, 1, __ATOMIC_SEQ_CST);
+
+        g_assert(before > 0);
     }
 }

@@ -2,7 +2,8 @@
 /* objects.h: objects that protect connections: TLS credentials, authorisation: one list of them all.
  *
  * Objects are made and deleted by commands; whoever works with one for longer holds a reference, and it cannot be
- * deleted meanwhile. Runs on the main thread. Nothing suspends.
+ * deleted meanwhile. Runs on the main thread, but that whoever holds a
+ * reference may make and drop more in any thread. Nothing suspends.
  */
 #ifndef LIVEBLK_SECURE_OBJECTS_H
 #define LIVEBLK_SECURE_OBJECTS_H
@@ -16,7 +17,7 @@ typedef struct SecureObject SecureObject;
 struct SecureObject {
     char *id;
     ObjectType type;
-    unsigned users;
+    unsigned users;                     /* atomic */
     void (*free)(SecureObject *o);      /* what the kind holds, and itself; not the id */
     LIST_ENTRY(SecureObject) link;
 };

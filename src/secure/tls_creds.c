@@ -244,21 +244,46 @@ static int creds_x509(TlsCreds *c, const TlsCredsX509Properties *p, Error **errp
     return 0;
 }
 
-/* Lines of NAME:KEY. */
-static bool psk_has(const char *path, const char *name)
+/* The key of @name, in hexadecimal, from lines of NAME:KEY; NULL: there is none. The caller wipes and frees it. */
+static char *psk_key(const char *path, const char *name)
 {
     g_autofree gchar *text = NULL;
-    bool found = false;
+    char *key = NULL;
+    size_t n = strlen(name);
+    gsize len;
 
-    if (g_file_get_contents(path, &text, NULL, NULL)) {
-        g_auto(GStrv) lines = g_strsplit(text, "\n", -1);
-        size_t n = strlen(name);
-
-        for (char **l = lines; *l && !found; l++) {
-            found = !strncmp(*l, name, n) && (*l)[n] == ':';
+    if (!g_file_get_contents(path, &text, &len, NULL)) {
+        return NULL;
+    }
+    for (const char *line = text; line && !key; line = strchr(line, '\n')) {
+        line += *line == '\n';
+        if (!strncmp(line, name, n) && line[n] == ':') {
+            key = g_strndup(line + n + 1, strcspn(line + n + 1, "\r\n"));
         }
     }
-    return found;
+    gnutls.memset(text, 0, len);
+    return key;
+}
+
+static int creds_psk_client(TlsCreds *c, const TlsCredsPskProperties *p, const char *keys, Error **errp)
+{
+    c->username = g_strdup(p->username ? p->username : "qemu");
+    g_autofree char *key = psk_key(keys, c->username);
+    gnutls_datum_t d = { (unsigned char *)key, key ? strlen(key) : 0 };
+
+    if (!key) {
+        error_setg(errp, "Username %s not found in PSK file %s", c->username, keys);
+        return -ENOENT;
+    }
+    gnutls.psk_allocate_client_credentials(&c->psk_client);
+    int ret = gnutls.psk_set_client_credentials(c->psk_client, c->username, &d, GNUTLS_PSK_KEY_HEX);
+
+    gnutls.memset(key, 0, d.size);
+    if (ret < 0) {
+        error_setg(errp, "Cannot use the key of %s in PSK file %s: %s", c->username, keys, gnutls.strerror(ret));
+        return -EINVAL;
+    }
+    return 0;
 }
 
 static int creds_psk(TlsCreds *c, const TlsCredsPskProperties *p, Error **errp)
@@ -273,12 +298,7 @@ static int creds_psk(TlsCreds *c, const TlsCredsPskProperties *p, Error **errp)
         return -EINVAL;
     }
     if (!c->server) {
-        c->username = g_strdup(p->username ? p->username : "qemu");
-        if (!psk_has(keys, c->username)) {
-            error_setg(errp, "Username %s not found in PSK file %s", c->username, keys);
-            return -ENOENT;
-        }
-        return 0;
+        return creds_psk_client(c, p, keys, errp);
     }
     gnutls.psk_allocate_server_credentials(&c->psk);
     int ret = gnutls.psk_set_server_credentials_file(c->psk, keys);
@@ -300,6 +320,12 @@ static void tls_creds_free(SecureObject *o)
     }
     if (c->psk) {
         gnutls.psk_free_server_credentials(c->psk);
+    }
+    if (c->psk_client) {
+        gnutls.psk_free_client_credentials(c->psk_client);
+    }
+    if (c->anon_client) {
+        gnutls.anon_free_client_credentials(c->anon_client);
     }
     if (c->anon) {
         gnutls.anon_free_server_credentials(c->anon);
@@ -356,6 +382,8 @@ SecureObject *tls_creds_new(const ObjectOptions *opts, Error **errp)
         if (ret == 0 && c->server) {
             gnutls.anon_allocate_server_credentials(&c->anon);
             gnutls.anon_set_server_known_dh_params(c->anon, GNUTLS_SEC_PARAM_MEDIUM);
+        } else if (ret == 0) {
+            gnutls.anon_allocate_client_credentials(&c->anon_client);
         }
         break;
     }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* tls_session.c: the server's side of an encrypted connection; see tls.h. */
+/* tls_session.c: one encrypted connection; see tls.h. */
 #include "secure/gnutls_library.h"
 #include "secure/tls.h"
 
@@ -8,15 +8,40 @@
 struct TlsSession {
     gnutls_session_t tls;
     TlsCreds *creds;
+    char *hostname;                     /* a client's: whom it means; or NULL */
+    const char *alert;                  /* the other side's last word */
     size_t pending;                     /* of the record that the socket did not take whole */
     bool ready, failed;
     uint8_t record[RECORD_BYTES];
 };
 
-TlsSession *tls_session_new(TlsCreds *creds, int fd, Error **errp)
+static const char *other_side(const TlsSession *s)
+{
+    return s->creds->server ? "client" : "server";
+}
+
+static int set_credentials(TlsSession *s)
+{
+    const TlsCreds *c = s->creds;
+
+    if (c->x509) {
+        if (c->server) {
+            gnutls.certificate_server_set_request(s->tls, c->verify_peer ? GNUTLS_CERT_REQUIRE : GNUTLS_CERT_IGNORE);
+        } else if (s->hostname && !g_hostname_is_ip_address(s->hostname)) {
+            gnutls.server_name_set(s->tls, GNUTLS_NAME_DNS, s->hostname, strlen(s->hostname));
+        }
+        return gnutls.credentials_set(s->tls, GNUTLS_CRD_CERTIFICATE, c->x509);
+    }
+    if (c->psk || c->psk_client) {
+        return gnutls.credentials_set(s->tls, GNUTLS_CRD_PSK, c->server ? (void *)c->psk : (void *)c->psk_client);
+    }
+    return gnutls.credentials_set(s->tls, GNUTLS_CRD_ANON, c->server ? (void *)c->anon : (void *)c->anon_client);
+}
+
+TlsSession *tls_session_new(TlsCreds *creds, int fd, const char *hostname, Error **errp)
 {
     TlsSession *s = g_new0(TlsSession, 1);
-    int ret = gnutls.init(&s->tls, GNUTLS_SERVER | GNUTLS_NONBLOCK | GNUTLS_NO_SIGNAL);
+    int ret = gnutls.init(&s->tls, (creds->server ? GNUTLS_SERVER : GNUTLS_CLIENT) | GNUTLS_NONBLOCK | GNUTLS_NO_SIGNAL);
 
     if (ret < 0) {
         error_setg(errp, "Cannot initialize TLS session: %s", gnutls.strerror(ret));
@@ -24,15 +49,11 @@ TlsSession *tls_session_new(TlsCreds *creds, int fd, Error **errp)
         return NULL;
     }
     s->creds = creds;
+    s->hostname = g_strdup(hostname);
     secure_object_ref(&creds->common);
     ret = gnutls.priority_set(s->tls, creds->priority);
-    if (ret == 0 && creds->x509) {
-        ret = gnutls.credentials_set(s->tls, GNUTLS_CRD_CERTIFICATE, creds->x509);
-        gnutls.certificate_server_set_request(s->tls, creds->verify_peer ? GNUTLS_CERT_REQUIRE : GNUTLS_CERT_IGNORE);
-    } else if (ret == 0 && creds->psk) {
-        ret = gnutls.credentials_set(s->tls, GNUTLS_CRD_PSK, creds->psk);
-    } else if (ret == 0) {
-        ret = gnutls.credentials_set(s->tls, GNUTLS_CRD_ANON, creds->anon);
+    if (ret == 0) {
+        ret = set_credentials(s);
     }
     if (ret < 0) {
         error_setg(errp, "Cannot set session credentials: %s", gnutls.strerror(ret));
@@ -41,7 +62,7 @@ TlsSession *tls_session_new(TlsCreds *creds, int fd, Error **errp)
         return NULL;
     }
     gnutls.transport_set_int2(s->tls, fd, fd);
-    /* The server bounds the time of the whole negotiation itself. */
+    /* Both sides of NBD bound the time of the whole negotiation themselves. */
     gnutls.handshake_set_timeout(s->tls, GNUTLS_INDEFINITE_TIMEOUT);
     return s;
 }
@@ -57,6 +78,7 @@ void tls_session_free(TlsSession *s)
     gnutls.deinit(s->tls);
     secure_object_unref(&s->creds->common);
     gnutls.memset(s->record, 0, sizeof(s->record));
+    g_free(s->hostname);
     g_free(s);
 }
 
@@ -81,7 +103,8 @@ int tls_session_handshake(TlsSession *s, bool *for_write, Error **errp)
         return -EAGAIN;
     }
     if (ret == GNUTLS_E_FATAL_ALERT_RECEIVED) {
-        error_setg(errp, "TLS handshake failed: the client says: %s", gnutls.alert_get_name(gnutls.alert_get(s->tls)));
+        s->alert = gnutls.alert_get_name(gnutls.alert_get(s->tls));
+        error_setg(errp, "TLS handshake failed: the %s says: %s", other_side(s), s->alert);
     } else {
         error_setg(errp, "TLS handshake failed: %s", gnutls.strerror(ret));
         gnutls.alert_send_appropriate(s->tls, ret);
@@ -90,22 +113,31 @@ int tls_session_handshake(TlsSession *s, bool *for_write, Error **errp)
     return -EPROTO;
 }
 
-/* ---- who the client is ---- */
+/* ---- who the other side is ---- */
 
 static int check_certificate(TlsSession *s, Error **errp)
 {
     gnutls_typed_vdata_st purpose = { GNUTLS_DT_KEY_PURPOSE_OID, (unsigned char *)GNUTLS_KP_TLS_WWW_CLIENT, 0 };
+    gnutls_typed_vdata_st server[] = {
+        { GNUTLS_DT_KEY_PURPOSE_OID, (unsigned char *)GNUTLS_KP_TLS_WWW_SERVER, 0 },
+        { GNUTLS_DT_DNS_HOSTNAME, (unsigned char *)s->hostname, 0 },
+    };
     gnutls_datum_t why = { 0 };
     unsigned status = 0;
-    int ret = gnutls.certificate_verify_peers(s->tls, &purpose, 1, &status);
+    int ret = s->creds->server ? gnutls.certificate_verify_peers(s->tls, &purpose, 1, &status)
+                               : gnutls.certificate_verify_peers(s->tls, server, 2, &status);
 
     if (ret < 0) {
-        error_setg(errp, "the client's certificate cannot be verified: %s", gnutls.strerror(ret));
+        error_setg(errp, "the %s's certificate cannot be verified: %s", other_side(s), gnutls.strerror(ret));
+        return -EACCES;
+    }
+    if (status == (GNUTLS_CERT_INVALID | GNUTLS_CERT_UNEXPECTED_OWNER) || status == GNUTLS_CERT_UNEXPECTED_OWNER) {
+        error_setg(errp, "Certificate does not match the hostname %s", s->hostname);
         return -EACCES;
     }
     if (status) {
         gnutls.certificate_verification_status_print(status, GNUTLS_CRT_X509, &why, 0);
-        error_setg(errp, "the client's certificate is refused: %s", why.data ? (char *)why.data : "not trusted");
+        error_setg(errp, "the %s's certificate is refused: %s", other_side(s), why.data ? (char *)why.data : "not trusted");
         free(why.data);
         return -EACCES;
     }
@@ -142,8 +174,15 @@ static char *identity(TlsSession *s)
 
 int tls_session_check(TlsSession *s, SecureObject *authz, Error **errp)
 {
-    int ret = s->creds->x509 && s->creds->verify_peer ? check_certificate(s, errp) : 0;
+    bool look = s->creds->x509 && s->creds->verify_peer;
+    int ret = 0;
 
+    if (look && !s->creds->server && !s->hostname) {
+        error_setg(errp, "No hostname for certificate validation");
+        ret = -EINVAL;
+    } else if (look) {
+        ret = check_certificate(s, errp);
+    }
     if (ret == 0 && authz) {
         g_autofree char *who = identity(s);
 
@@ -155,10 +194,15 @@ int tls_session_check(TlsSession *s, SecureObject *authz, Error **errp)
         }
     }
     if (ret < 0) {
-        gnutls.alert_send(s->tls, GNUTLS_AL_FATAL, GNUTLS_A_ACCESS_DENIED);
+        gnutls.alert_send(s->tls, GNUTLS_AL_FATAL, s->creds->server ? GNUTLS_A_ACCESS_DENIED : GNUTLS_A_BAD_CERTIFICATE);
         s->failed = true;
     }
     return ret;
+}
+
+const char *tls_session_alert(const TlsSession *s)
+{
+    return s->alert;
 }
 
 /* ---- data ---- */
@@ -166,6 +210,9 @@ int tls_session_check(TlsSession *s, SecureObject *authz, Error **errp)
 static ssize_t failed(TlsSession *s, ssize_t ret)
 {
     s->failed = true;
+    if (ret == GNUTLS_E_FATAL_ALERT_RECEIVED) {
+        s->alert = gnutls.alert_get_name(gnutls.alert_get(s->tls));
+    }
     return ret == GNUTLS_E_PULL_ERROR || ret == GNUTLS_E_PUSH_ERROR || ret == GNUTLS_E_PREMATURE_TERMINATION ? -ECONNRESET
                                                                                                              : -EPROTO;
 }

@@ -204,6 +204,16 @@ static int serve(NbdCall *call)
     return process_run(call->pid_file);
 }
 
+static int list(const NbdCall *call)
+{
+    for (guint i = 0; i < call->objects->len; i++) {
+        if (!compat_object_add(g_ptr_array_index(call->objects, i))) {
+            return EXIT_FAILURE;
+        }
+    }
+    return nbd_list(&call->where, call->tls_creds, call->tls_hostname);
+}
+
 /* ---- options ---- */
 
 static bool number(const char *text, uint64_t max, uint64_t *value)
@@ -424,7 +434,7 @@ int nbd_main(int argc, char **argv)
 
     if (parse(&call, argc, argv, &status)) {
         call.open.name = argv[optind];
-        status = call.list ? nbd_list(&call.where) : serve(&call);
+        status = call.list ? list(&call) : serve(&call);
     }
     compat_snapshot_clear(&call.loaded);
     g_ptr_array_free(call.bitmaps, true);

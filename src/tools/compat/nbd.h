@@ -10,7 +10,7 @@ typedef struct NbdWhere {
     const char *host, *port;
 } NbdWhere;
 
-/* Print what a server exports. The exit code. */
-int nbd_list(const NbdWhere *where);
+/* Print what a server exports. @tls_creds: id of the credentials, or NULL; @tls_hostname: NULL: the host. The exit code. */
+int nbd_list(const NbdWhere *where, const char *tls_creds, const char *tls_hostname);
 
 #endif

@@ -2,6 +2,14 @@
 /* nbd_list.c: qemu-nbd --list: what a server exports, by libnbd. */
 #include "compat/nbd.h"
 #include "drivers/protocol/nbd/library.h"
+#include "drivers/protocol/nbd/nbd.h"
+#include <glib-unix.h>
+#include <netdb.h>
+#include <poll.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+
+#define HANDSHAKE_MS    10000   /* the most between two steps of the server */
 
 typedef struct Found {
     char *name, *description;
@@ -118,7 +126,103 @@ static int list_all(struct nbd_handle *h, const char *where)
     return ret;
 }
 
-int nbd_list(const NbdWhere *where)
+/* ---- with TLS ---- */
+
+/* A connected socket that does not block, or -errno. */
+static int connect_to(const NbdWhere *where)
+{
+    struct addrinfo hints = { .ai_socktype = SOCK_STREAM }, *list = NULL;
+    struct sockaddr_un un = { .sun_family = AF_UNIX };
+    struct addrinfo local = { .ai_family = AF_UNIX, .ai_socktype = SOCK_STREAM, .ai_addr = (struct sockaddr *)&un,
+                              .ai_addrlen = sizeof(un) };
+    int fd = -1, err = EHOSTUNREACH;
+
+    if (where->socket && strlen(where->socket) > sizeof(un.sun_path)) {
+        return -ENAMETOOLONG;
+    }
+    if (where->socket) {
+        memcpy(un.sun_path, where->socket, strlen(where->socket));
+    } else if (getaddrinfo(where->host, where->port, &hints, &list)) {
+        return -err;
+    }
+    for (const struct addrinfo *a = where->socket ? &local : list; a; a = a->ai_next) {
+        fd = socket(a->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        if (fd >= 0 && connect(fd, a->ai_addr, a->ai_addrlen) == 0) {
+            break;
+        }
+        err = errno;
+        if (fd >= 0) {
+            close(fd);
+            fd = -1;
+        }
+    }
+    if (list) {
+        freeaddrinfo(list);
+    }
+    if (fd >= 0) {
+        g_unix_set_fd_nonblocking(fd, true, NULL);
+    }
+    return fd >= 0 ? fd : -err;
+}
+
+/* The socket on which libnbd talks, or -errno. */
+static int connect_with_tls(const NbdWhere *where, const char *name, TlsCreds *creds, const char *hostname, NbdTunnel **tp,
+                            Error **errp)
+{
+    int fd = connect_to(where), ret;
+    bool for_write = false;
+
+    if (fd < 0) {
+        error_setg_errno(errp, -fd, "Failed to connect to '%s'", name);
+        return fd;
+    }
+    *tp = nbd_tunnel_new(fd, creds, hostname ? hostname : where->socket ? NULL : where->host, errp);
+    if (!*tp) {
+        return -EINVAL;
+    }
+    while ((ret = nbd_tunnel_step(*tp, &for_write, errp)) == -EAGAIN) {
+        struct pollfd p = { .fd = fd, .events = for_write ? POLLOUT : POLLIN };
+
+        if (poll(&p, 1, HANDSHAKE_MS) == 0) {
+            error_setg_errno(errp, ETIMEDOUT, "Failed to negotiate TLS with the NBD server at '%s'", name);
+            return -ETIMEDOUT;
+        }
+    }
+    return ret < 0 ? ret : nbd_tunnel_start(*tp, errp);
+}
+
+static int list_with_tls(struct nbd_handle *h, const NbdWhere *where, const char *name, const char *tls_creds,
+                         const char *tls_hostname)
+{
+    TlsCreds *creds;
+    NbdTunnel *tunnel = NULL;
+    Error *err = NULL;
+    int fd = -1, ret = EXIT_FAILURE;
+
+    creds = tls_creds_find(tls_creds, false, &err);
+    if (!creds) {
+        error_prepend(&err, "Failed to get TLS creds: ");
+    } else {
+        fd = connect_with_tls(where, name, creds, tls_hostname, &tunnel, &err);
+    }
+    if (fd >= 0 && libnbd.connect_socket(h, fd) < 0) {
+        compat_fail("Failed to connect to '%s': %s", name, libnbd.get_error());
+    } else if (fd >= 0) {
+        ret = list_all(h, name);
+    }
+    libnbd.close(h);
+    const char *why = nbd_tunnel_free(tunnel);
+
+    if (why && ret != EXIT_SUCCESS) {
+        compat_fail("The NBD server has ended the TLS session: %s", why);
+    }
+    if (err) {
+        error_report_err(err);
+    }
+    return ret;
+}
+
+int nbd_list(const NbdWhere *where, const char *tls_creds, const char *tls_hostname)
 {
     g_autofree char *name = where->socket ? g_strdup(where->socket) : g_strdup_printf("%s:%s", where->host, where->port);
     Error *err = NULL;
@@ -132,6 +236,8 @@ int nbd_list(const NbdWhere *where)
 
     if (!h || libnbd.set_opt_mode(h, true) < 0 || libnbd.set_full_info(h, true) < 0) {
         compat_fail("libnbd: %s", libnbd.get_error());
+    } else if (tls_creds) {
+        return list_with_tls(h, where, name, tls_creds, tls_hostname);
     } else if ((where->socket ? libnbd.connect_unix(h, where->socket) : libnbd.connect_tcp(h, where->host, where->port)) < 0) {
         int code = libnbd.get_errno();
 

@@ -247,6 +247,11 @@ static int handshake_error(NbdLink *link, Error **errp)
                           "what it has.\n", text, link->export ?: "");
         return -EINVAL;
     }
+    if (!link->creds && why && strstr(why, "requires TLS")) {
+        error_setg(errp, "TLS negotiation required by the NBD server at '%s'", text);
+        error_append_hint(errp, "Did you forget a valid tls-creds?\n");
+        return -EACCES;
+    }
     error_setg(errp, "Failed to negotiate with the NBD server at '%s': %s", text, why ?: "connection closed");
     return err ? -err : -EINVAL;
 }
@@ -323,16 +328,58 @@ static struct nbd_handle *new_handle(NbdLink *link, int fd, Error **errp)
     return NULL;
 }
 
-struct nbd_handle *coroutine_fn nbd_co_connect(NbdLink *link, int64_t deadline_ns, NbdExportInfo *info,
-                                               int *retp, Error **errp)
+void nbd_connection_close(struct nbd_handle *nbd, NbdTunnel *tunnel)
 {
+    libnbd.close(nbd);
+    nbd_tunnel_free(tunnel);
+}
+
+/* Have TLS on @fd, which becomes the tunnel's. The socket for libnbd, or -errno. */
+static int coroutine_fn co_start_tls(Deadline *d, int fd, NbdTunnel **tunnelp, Error **errp)
+{
+    NbdLink *link = d->link;
+    NbdTunnel *t = nbd_tunnel_new(fd, link->creds, nbd_tls_hostname(link->server, link->tls_hostname), errp);
+    bool for_write = false;
+    int ret = t ? 0 : -EINVAL;
+
+    while (t && (ret = nbd_tunnel_step(t, &for_write, errp)) == -EAGAIN) {
+        ret = co_wait(d, fd, for_write);
+        if (ret < 0) {
+            g_autofree char *text = nbd_address_text(link->server);
+
+            error_setg_errno(errp, -ret, "Failed to negotiate TLS with the NBD server at '%s'", text);
+            break;
+        }
+    }
+    if (t) {
+        aio_co_fd_cancel(fd);           /* the loop forgets it: from here on it is a thread's */
+    }
+    if (ret == 0) {
+        ret = nbd_tunnel_start(t, errp);
+    }
+    if (ret < 0) {
+        nbd_tunnel_free(t);
+        return ret;
+    }
+    *tunnelp = t;
+    return ret;
+}
+
+struct nbd_handle *coroutine_fn nbd_co_connect(NbdLink *link, int64_t deadline_ns, NbdExportInfo *info,
+                                               NbdTunnel **tunnelp, int *retp, Error **errp)
+{
+    ERRP_GUARD();
     Deadline d = { .link = link };
     struct nbd_handle *nbd = NULL;
+    NbdTunnel *tunnel = NULL;
     int fd, ret;
 
     timer_init_ns(&d.timer, qemu_get_current_aio_context(), deadline_cb, &d);
     timer_mod_ns(&d.timer, deadline_ns);
     fd = ret = co_connect_socket(&d, errp);
+    if (fd >= 0 && link->creds) {
+        fd = ret = co_start_tls(&d, fd, &tunnel, errp);
+    }
     if (fd >= 0) {
         nbd = new_handle(link, fd, errp);
         ret = nbd ? co_handshake(&d, nbd, errp) : -EINVAL;
@@ -343,6 +390,17 @@ struct nbd_handle *coroutine_fn nbd_co_connect(NbdLink *link, int64_t deadline_n
         aio_co_fd_cancel(fd);
         libnbd.close(nbd);
     }
+    if (ret < 0) {
+        const char *why = nbd_tunnel_free(tunnel);
+
+        if (why) {
+            /* It refuses a client after the handshake: libnbd saw an end only. */
+            error_free(*errp);
+            *errp = NULL;
+            error_setg(errp, "The NBD server has ended the TLS session: %s", why);
+        }
+    }
+    *tunnelp = ret < 0 ? NULL : tunnel;
     *retp = ret < 0 ? ret : 0;
     return ret < 0 ? NULL : nbd;
 }

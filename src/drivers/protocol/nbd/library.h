@@ -19,7 +19,7 @@
     X(aio_zero) X(can_fast_zero) X(can_flush) X(can_fua) X(can_meta_context) X(can_trim) X(can_zero) \
     X(close) X(create) X(get_block_size) X(get_errno) X(get_error) X(get_size) X(is_read_only) \
     X(set_export_name) \
-    X(can_cache) X(can_df) X(can_multi_conn) X(connect_tcp) X(connect_unix) X(get_export_description) X(is_rotational) \
+    X(can_cache) X(can_df) X(can_multi_conn) X(connect_socket) X(connect_tcp) X(connect_unix) X(get_export_description) X(is_rotational) \
     X(opt_abort) X(opt_info) X(opt_list) X(opt_list_meta_context) X(set_full_info) X(set_opt_mode)
 
 typedef struct NbdLibrary {

@@ -193,6 +193,7 @@ static void coroutine_fn co_read_replies(NbdLink *link)
 static void coroutine_fn co_drop_handle(NbdLink *link)
 {
     struct nbd_handle *nbd;
+    NbdTunnel *tunnel;
 
     pthread_mutex_lock(&link->lock);
     while (link->writing) {
@@ -204,14 +205,17 @@ static void coroutine_fn co_drop_handle(NbdLink *link)
     nbd = link->nbd;
     if (nbd) {
         aio_co_fd_cancel(link->fd);
-        libnbd.close(nbd);
+        libnbd.close(nbd);      /* ends commands, so it is done locked */
     }
+    tunnel = link->tunnel;
+    link->tunnel = NULL;
     while (!LIST_EMPTY(&link->given)) {
         end(LIST_FIRST(&link->given), -ENOTCONN);
     }
     link->nbd = NULL;
     link->fd = -1;
     unlock_and_wake(link);
+    nbd_tunnel_free(tunnel);
 }
 
 /* Has the server become another one? */
@@ -235,15 +239,16 @@ static int same_export(const NbdExportInfo *was, const NbdExportInfo *is, Error 
 static bool coroutine_fn co_attempt(NbdLink *link)
 {
     int64_t now = now_ns(), left = link->lost_ns + link->reconnect_delay_ns - now;
+    NbdTunnel *tunnel = NULL;
     struct nbd_handle *nbd;
     NbdExportInfo info;
     Error *err = NULL;
     int ret;
 
-    nbd = nbd_co_connect(link, now + MIN(MAX(left, ATTEMPT_NS_MIN), HANDSHAKE_NS), &info, &ret, &err);
+    nbd = nbd_co_connect(link, now + MIN(MAX(left, ATTEMPT_NS_MIN), HANDSHAKE_NS), &info, &tunnel, &ret, &err);
     if (nbd && same_export(&link->info, &info, &err) < 0) {
         aio_co_fd_cancel(libnbd.aio_get_fd(nbd));
-        libnbd.close(nbd);
+        nbd_connection_close(nbd, tunnel);
         nbd = NULL;
     }
     TRACE(nbd_client, "attempt to connect: %s", nbd ? "up again" : err ? error_get_pretty(err) : "failed");
@@ -252,6 +257,7 @@ static bool coroutine_fn co_attempt(NbdLink *link)
     link->attempts++;
     if (nbd) {
         link->nbd = nbd;
+        link->tunnel = tunnel;
         link->fd = libnbd.aio_get_fd(nbd);
         link->up = true;
     }
@@ -378,7 +384,7 @@ int coroutine_fn nbd_link_co_open(NbdLink *link, int64_t open_timeout_ns, Error 
         Error *err = NULL;
         int64_t end_ns = open_timeout_ns ? start_ns + open_timeout_ns : now_ns() + HANDSHAKE_NS;
 
-        link->nbd = nbd_co_connect(link, end_ns, &link->info, &ret, &err);
+        link->nbd = nbd_co_connect(link, end_ns, &link->info, &link->tunnel, &ret, &err);
         if (link->nbd) {
             break;
         }
@@ -403,7 +409,7 @@ void coroutine_fn nbd_link_co_close(NbdLink *link)
         if (link->up) {
             libnbd.aio_disconnect(link->nbd, 0);
         }
-        libnbd.close(link->nbd);
+        nbd_connection_close(link->nbd, link->tunnel);
     }
     pthread_mutex_destroy(&link->lock);
 }

@@ -66,6 +66,15 @@ static int coroutine_fn nbd_co_open(BlockDriverState *bs, const BlockdevOptions 
     link->server = o->server;
     link->export = o->export;
     link->context = o->x_dirty_bitmap ?: LIBNBD_CONTEXT_BASE_ALLOCATION;
+    link->tls_hostname = o->tls_hostname;
+    link->creds = o->tls_creds ? tls_creds_find(o->tls_creds, false, errp) : NULL;
+    if (o->tls_creds && !link->creds) {
+        qapi_free(&qapi_type_BlockdevOptions, s->options);
+        return -EINVAL;
+    }
+    if (link->creds) {
+        secure_object_ref(&link->creds->common);
+    }
     link->reconnect_delay_ns = o->reconnect_delay * NANOSECONDS_PER_SECOND;
     ret = nbd_link_co_open(link, o->open_timeout * NANOSECONDS_PER_SECOND, errp);
     if (ret == 0) {
@@ -75,6 +84,7 @@ static int coroutine_fn nbd_co_open(BlockDriverState *bs, const BlockdevOptions 
         }
     }
     if (ret < 0) {
+        secure_object_unref(link->creds ? &link->creds->common : NULL);
         qapi_free(&qapi_type_BlockdevOptions, s->options);
         return ret;
     }
@@ -89,6 +99,7 @@ static void coroutine_fn nbd_co_close(BlockDriverState *bs)
     NbdState *s = bs->opaque;
 
     nbd_link_co_close(&s->link);
+    secure_object_unref(s->link.creds ? &s->link.creds->common : NULL);
     qapi_free(&qapi_type_BlockdevOptions, s->options);
 }
 

@@ -4,6 +4,7 @@
  *   nbd.c       the driver table: options, requests, limits
  *   link.c      the link to the server: who reads, who waits, losing and restoring it
  *   connect.c   making a connection: the socket, the handshake
+ *   tunnel.c    TLS between libnbd and the server
  *   name.c      file names and URIs
  *   library.c   libnbd, loaded when the first node wants it
  *
@@ -34,6 +35,7 @@
 #include "base/osdep.h"
 #include "block/block.h"
 #include "drivers/protocol/nbd/library.h"
+#include "secure/tls.h"
 
 #define NBD_PORT_DEFAULT "10809"
 #define NBD_NAME_MAX     4096
@@ -44,6 +46,9 @@ typedef struct NbdExportInfo {
     int64_t block_min_bytes, block_max_bytes, block_preferred_bytes;   /* 0: not said */
     bool read_only, can_fua, can_flush, can_trim, can_zero, can_fast_zero, can_status;
 } NbdExportInfo;
+
+/* What libnbd has of one connection. */
+typedef struct NbdTunnel NbdTunnel;
 
 typedef struct NbdRequest NbdRequest;
 struct NbdRequest {
@@ -65,6 +70,8 @@ typedef struct NbdLink {
     /* Constant after open. */
     const SocketAddress *server;
     const char *export, *context;       /* context: of block status */
+    TlsCreds *creds;                    /* NULL: plain text; the node holds them */
+    const char *tls_hostname;           /* NULL: the host of `server` */
     int64_t reconnect_delay_ns;
     NbdExportInfo info;
 
@@ -79,6 +86,7 @@ typedef struct NbdLink {
     pthread_mutex_t lock;
     bool up;
     struct nbd_handle *nbd;             /* NULL while down */
+    NbdTunnel *tunnel;                  /* with TLS; NULL while down */
     int fd;                             /* its socket; -1 */
     bool writing;                       /* a coroutine waits until the socket has room */
     bool connecting;                    /* an attempt is under way */
@@ -107,9 +115,26 @@ int coroutine_fn nbd_link_co_request(NbdLink *link, NbdRequest *r);
 /* A connection to @link's server, negotiated, by @deadline_ns. Suspends; while it does,
  * link->connect_fd can be cancelled. The current context. NULL and @errp, *retp -errno. */
 struct nbd_handle *coroutine_fn nbd_co_connect(NbdLink *link, int64_t deadline_ns, NbdExportInfo *info,
-                                               int *retp, Error **errp);
+                                               NbdTunnel **tunnelp, int *retp, Error **errp);
+/* Close @nbd and what is below it. NULL for either: there is none. Any thread. */
+void nbd_connection_close(struct nbd_handle *nbd, NbdTunnel *tunnel);
 /* "path", "host:port"; the caller frees. */
 char *nbd_address_text(const SocketAddress *a);
+
+/* ---- tunnel.c: any thread, by one at a time; nothing waits ---- */
+
+/* Begin TLS on @fd, a connected socket that does not block and that is the tunnel's from now on, closed on failure, too.
+ * @hostname: see tls.h. NULL and *errp on failure. */
+NbdTunnel *nbd_tunnel_new(int fd, TlsCreds *creds, const char *hostname, Error **errp);
+/* Go on with it. 0: it stands; -EAGAIN: wait for the socket, for writing if *@for_write; other -errno and *errp: no TLS. */
+int nbd_tunnel_step(NbdTunnel *t, bool *for_write, Error **errp);
+/* It stands: the socket on which libnbd meets the server's greeting, to be closed by who calls. -errno and *errp on failure. */
+int nbd_tunnel_start(NbdTunnel *t, Error **errp);
+/* libnbd has closed its socket, or never had one: end. NULL: nothing. If the server gave a reason for having ended the
+ * connection, it is returned, and lives as long as the program. */
+const char *nbd_tunnel_free(NbdTunnel *t);
+/* The host that certificates of @server are for, or NULL. */
+const char *nbd_tls_hostname(const SocketAddress *server, const char *tls_hostname);
 
 /* ---- name.c ---- */
 
