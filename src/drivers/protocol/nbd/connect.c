@@ -253,6 +253,9 @@ static int handshake_error(NbdLink *link, Error **errp)
         return -EACCES;
     }
     error_setg(errp, "Failed to negotiate with the NBD server at '%s': %s", text, why ?: "connection closed");
+    if (link->creds) {
+        error_append_hint(errp, "A server that ends the connection right after TLS has begun may not know this client: see its log.\n");
+    }
     return err ? -err : -EINVAL;
 }
 

@@ -373,6 +373,7 @@ static void *tunnel_thread(void *opaque)
         Motion down = take_down(t), up = down == ENDED ? ENDED : take_up(t);
 
         if (down == ENDED || up == ENDED) {
+            take_down(t);           /* who does not take our words may have said why */
             break;
         }
         if (down == STUCK && up == STUCK && !wait_for_either(t)) {
