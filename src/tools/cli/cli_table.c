@@ -176,7 +176,10 @@ static const CliOption serve_options[] = {
     { "name", 0, CLI_TEXT, "NAME", "name of the export and of the node; default: the file's, without its ending" },
     { "read-only", 'r', CLI_FLAG, NULL, "clients cannot write" },
     { "socket", 's', CLI_PATH, "PATH", "unix socket of the NBD server; default: NAME.nbd in the runtime folder" },
-    { "listen", 'l', CLI_TEXT, "HOST:PORT", "serve NBD over TCP; plain text: use it in trusted networks only" },
+    { "listen", 'l', CLI_TEXT, "HOST:PORT", "serve NBD over TCP; without --tls in trusted networks only" },
+    { "tls", 0, CLI_PATH, "FOLDER", "encrypt: ca-cert.pem, server-cert.pem and server-key.pem, or keys.psk, are in FOLDER; "
+      "clients need a certificate of the same authority, or a key" },
+    { "tls-allow", 0, CLI_TEXT, "WHO", "with --tls: let in this client only, by its certificate's full name or its key's user" },
     { "control", 'c', CLI_PATH, "PATH", "where the control socket is to be; default: NAME.qmp in the runtime folder" },
     { "iothreads", 0, CLI_COUNT, "N", "event loops beside the main one that the exports share; default: none" },
     { "detach", 'd', CLI_FLAG, NULL, "go to the background once it serves" },
@@ -322,7 +325,8 @@ const CliCommand cli_commands[] = {
       "runtime folder is $XDG_RUNTIME_DIR/liveblk, or /tmp/liveblk-UID.",
       serve_options, false, true,
       "liveblk serve disk.qcow2\n"
-      "liveblk serve --detach --listen 127.0.0.1:10809 a.qcow2 b.img", cli_serve },
+      "liveblk serve --detach --listen 127.0.0.1:10809 a.qcow2 b.img\n"
+      "liveblk serve --listen 0.0.0.0:10809 --tls /etc/pki/nbd disk.qcow2", cli_serve },
     { "mirror", "TARGET", 1, 1, "mirror a served disk to another file while it is in use",
       "Tells a running server to copy a disk to TARGET and to keep both the same. Without --pivot or --stop "
       "it returns when both agree; the job goes on until `liveblk job complete` (go on with the target) or "

@@ -10,6 +10,10 @@
 #include "qapi-commands.h"
 #include "qmp/chardev.h"
 #include "qmp/qmp_private.h"
+#include "secure/objects.h"
+
+#define TLS_ID      "serve-tls"
+#define AUTHZ_ID    "serve-tls-allow"
 
 typedef struct Serve {
     CliArgs *args;
@@ -87,8 +91,49 @@ static int coroutine_fn serve_image(Serve *s, const char *image, const char *nam
     return 0;
 }
 
+/* Make an object with one setting. */
+static int add_object(const char *type, const char *id, const char *key, const char *value, Error **errp)
+{
+    QDict *d = qdict_new();
+
+    qdict_put_str(d, "qom-type", type);
+    qdict_put_str(d, "id", id);
+    qdict_put_str(d, key, value);
+    if (g_str_has_prefix(type, "tls-creds-")) {
+        qdict_put_str(d, "endpoint", "server");
+    }
+    ObjectOptions *o = qapi_from_json(&qapi_type_ObjectOptions, d, false, errp);
+    int ret = -EINVAL;
+
+    qdict_unref(d);
+    if (o) {
+        ret = secure_object_add(o, errp);
+        qapi_free(&qapi_type_ObjectOptions, o);
+    }
+    return ret;
+}
+
+/* --tls and --tls-allow as objects: certificates if the folder has those of a server, else keys. */
+static int tls_objects(Serve *s, Error **errp)
+{
+    const char *dir = cli_get(s->args, "tls"), *who = cli_get(s->args, "tls-allow");
+    g_autofree char *keys = dir ? g_build_filename(dir, "keys.psk", NULL) : NULL;
+    int ret = 0;
+
+    if (dir) {
+        ret = add_object(g_file_test(keys, G_FILE_TEST_EXISTS) ? "tls-creds-psk" : "tls-creds-x509", TLS_ID, "dir", dir, errp);
+    }
+    if (ret == 0 && who) {
+        ret = add_object("authz-simple", AUTHZ_ID, "identity", who, errp);
+    }
+    return ret;
+}
+
 static int coroutine_fn nbd_start(Serve *s, Error **errp)
 {
+    if (tls_objects(s, errp) < 0) {
+        return -EINVAL;
+    }
     g_autoptr(QDict) addr = qdict_new();
 
     if (s->nbd_path) {
@@ -102,6 +147,12 @@ static int coroutine_fn nbd_start(Serve *s, Error **errp)
     QDict *d = qdict_new();
 
     qdict_put_obj(d, "addr", g_steal_pointer(&addr));
+    if (cli_get(s->args, "tls")) {
+        qdict_put_str(d, "tls-creds", TLS_ID);
+    }
+    if (cli_get(s->args, "tls-allow")) {
+        qdict_put_str(d, "tls-authz", AUTHZ_ID);
+    }
     NbdServerOptions *o = qapi_from_json(&qapi_type_NbdServerOptions, d, false, errp);
     int ret = -EINVAL;
 
@@ -204,8 +255,10 @@ static char *uri_of(Serve *s, const char *name)
 {
     g_autofree char *path = s->nbd_path ? g_uri_escape_string(s->nbd_path, "/", false) : NULL;
 
-    return path ? g_strdup_printf("nbd+unix:///%s?socket=%s", name, path)
-                : g_strdup_printf(strchr(s->host, ':') ? "nbd://[%s]:%s/%s" : "nbd://%s:%s/%s", s->host, s->port, name);
+    const char *scheme = cli_get(s->args, "tls") ? "nbds" : "nbd";
+
+    return path ? g_strdup_printf("%s+unix:///%s?socket=%s", scheme, name, path)
+                : g_strdup_printf(strchr(s->host, ':') ? "%s://[%s]:%s/%s" : "%s://%s:%s/%s", scheme, s->host, s->port, name);
 }
 
 static void say(Serve *s)
@@ -257,6 +310,9 @@ int cli_serve(CliArgs *a)
     }
     if (cli_get(a, "name") && !id_wellformed(cli_get(a, "name"))) {
         return cli_usage("--name: '%s' is not a name: a letter, then letters, digits, - . _", cli_get(a, "name"));
+    }
+    if (cli_get(a, "tls-allow") && !cli_get(a, "tls")) {
+        return cli_usage("--tls-allow is of use with --tls only");
     }
     if (cli_get(a, "listen") && cli_get(a, "socket")) {
         return cli_usage("--listen and --socket are two ways of one thing");
