@@ -9,7 +9,7 @@ import os
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'lib'))
-from oracle import expect, read_file, run, tool  # noqa: E402
+from oracle import Server, expect, read_file, run, tool  # noqa: E402
 from sandbox import Skip  # noqa: E402
 
 WORDS = {'s': 'pass', 't': 'two', 'u': 'three'}
@@ -89,6 +89,35 @@ def detached(box, ours, io):
     expect(b'\5' * 32 not in read_file(box, 'd'), 'the disk is in the clear')
 
 
+def in_use(box, args, ours):
+    """By the daemon, while requests go on."""
+    make(box, *ours, 'luks', '')
+    server = Server(box, args.daemon, nbd=False)
+    for key, word in WORDS.items():
+        server.qmp('object-add', **{'qom-type': 'secret', 'id': key, 'data': word})
+    server.qmp('blockdev-add', driver='luks', file={'driver': 'file', 'filename': 'a'}, **{'node-name': 'n', 'key-secret': 's'})
+
+    def amend(job, **words):
+        server.qmp('x-blockdev-amend', **{'job-id': job, 'node-name': 'n', 'options': {'driver': 'luks', **words}})
+        for _ in range(1000):
+            said = server.qmp('human-monitor-command', **{'command-line': 'qemu-io n "read -P 7 0 64k"'})
+            expect('failed' not in said, f'a read meanwhile: {said}')
+            found = [j for j in server.qmp('query-jobs') if j['status'] == 'concluded']
+            if found:
+                server.qmp('job-dismiss', id=job)
+                return found[0].get('error', '')
+        expect(False, f'{job} does not end')
+
+    expect(amend('add', state='active', **{'new-secret': 't', 'iter-time': 50}) == '', 'adding')
+    expect(amend('erase', state='inactive', **{'old-secret': 's'}) == '', 'erasing')
+    expect('refusing' in amend('last', state='inactive', **{'old-secret': 't'}), 'the last one')
+    server.qmp('blockdev-del', **{'node-name': 'n'})
+    tool(box, 'cp', 'a', 'b')
+    for program in (ours[1], 'qemu-io'):
+        expect(opens(box, program, KINDS['luks'][1], 't') and not opens(box, program, KINDS['luks'][1], 's'),
+               f'{program}: not just the new password opens it')
+
+
 def test(box, args):
     folder = os.path.join(os.path.dirname(args.daemon), 'compat')
     if not os.path.exists(os.path.join(folder, 'qemu-io')):
@@ -97,6 +126,7 @@ def test(box, args):
     for kind in KINDS:
         for change, extra, passwords in CHANGES:
             stops(box, ours, 'qemu-io', kind, change, extra, passwords)
+    in_use(box, args, ours)
     newer = os.path.join(os.environ.get('LIVEBLK_PEER10', '/opt/peer10/bin'), 'qemu-io')
     detached(box, ours, newer if os.path.exists(newer) else ours[1])
 
