@@ -68,6 +68,10 @@ struct NbdConnection {
 int coroutine_fn nbd_co_read(NbdConnection *c, void *buf, size_t len);
 int coroutine_fn nbd_co_skip(NbdConnection *c, uint64_t len);
 int coroutine_fn nbd_co_write(NbdConnection *c, const void *buf, size_t len);
+/* One attempt to send the @n pieces of @iov: > 0 bytes, or -errno. */
+ssize_t nbd_socket_send(NbdConnection *c, struct iovec *iov, size_t n);
+/* Send the replies that are done; before the reader waits for input. nbd_transmit.c's. */
+void nbd_out_flush(NbdConnection *c);
 
 /* 1: go on to requests; 0: the client left in peace; -errno. */
 int coroutine_fn nbd_co_negotiate(NbdConnection *c);
