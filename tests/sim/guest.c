@@ -5,12 +5,19 @@
 #define BIG 300
 #define HOT 48          /* sectors of the place where much happens */
 
+/* The disk may change there. */
+static uint64_t write_begin(Disk *d, int64_t at, int64_t n, uint64_t value)
+{
+    format_note_write(at, n);
+    return model_write_begin(&d->model, at, n, value);
+}
+
 static void coroutine_fn guest_co_write(Disk *d, int64_t at, int64_t n)
 {
     g_autofree uint8_t *buf = g_malloc(n * SECTOR);
     uint64_t value = d->model.next_value++;
     bool fua = !world_below(12);
-    uint64_t begun = model_write_begin(&d->model, at, n, value);
+    uint64_t begun = write_begin(d, at, n, value);
 
     model_fill(buf, n, value);
     int ret = blk_co_pwrite(d->guest, at * SECTOR, n * SECTOR, buf, fua ? BDRV_REQ_FUA : 0);
@@ -32,7 +39,7 @@ static void coroutine_fn guest_co_compress(Disk *d, int64_t at, int64_t n)
     }
     g_autofree uint8_t *buf = g_malloc(n * SECTOR);
     uint64_t value = d->model.next_value++;
-    uint64_t begun = model_write_begin(&d->model, at, n, value);
+    uint64_t begun = write_begin(d, at, n, value);
 
     model_fill(buf, n, value);
     int ret = blk_co_pwrite_compressed(d->guest, at * SECTOR, n * SECTOR, buf);
@@ -44,7 +51,7 @@ static void coroutine_fn guest_co_compress(Disk *d, int64_t at, int64_t n)
 static void coroutine_fn guest_co_zero(Disk *d, int64_t at, int64_t n)
 {
     BdrvRequestFlags flags = (world_below(2) ? BDRV_REQ_MAY_UNMAP : 0) | (world_below(8) ? 0 : BDRV_REQ_FUA);
-    uint64_t begun = model_write_begin(&d->model, at, n, 0);
+    uint64_t begun = write_begin(d, at, n, 0);
     int ret = blk_co_pwrite_zeroes(d->guest, at * SECTOR, n * SECTOR, flags);
 
     model_write_end(&d->model, at, n, begun, ret == 0, flags & BDRV_REQ_FUA);
@@ -53,7 +60,7 @@ static void coroutine_fn guest_co_zero(Disk *d, int64_t at, int64_t n)
 
 static void coroutine_fn guest_co_discard(Disk *d, int64_t at, int64_t n)
 {
-    uint64_t begun = model_write_begin(&d->model, at, n, 0);
+    uint64_t begun = write_begin(d, at, n, 0);
     int ret = blk_co_pdiscard(d->guest, at * SECTOR, n * SECTOR);
 
     model_write_end(&d->model, at, n, begun, false, false);
@@ -138,9 +145,14 @@ void coroutine_fn guest_worker_co(void *disk)
             d->held--;
             continue;
         }
+        uint64_t before = sim.steps;
+
         guest_co_op(d);
-        if (lazy || sim.off) {
-            co_sleep_ns(sim.off ? 20 * MS : world_below(lazy * 3 * MS));
+        /* An image that takes nothing any more answers at once. */
+        bool idle = world.format && sim.steps == before;
+
+        if (lazy || sim.off || idle) {
+            co_sleep_ns(sim.off ? 20 * MS : world_below((lazy + idle) * 3 * MS));
         }
     }
     d->workers--;

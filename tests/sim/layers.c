@@ -18,6 +18,22 @@ static void secret_make(void)
     }
 }
 
+/* Features that go together. */
+static void layer_shape(Layer *l)
+{
+    if (!world_below(5)) {
+        l->version = 2;
+        l->refcount_bits = 16;
+        return;
+    }
+    l->lazy = !world_below(3);
+    l->data_file = !world_below(4);
+    l->extended = !world_below(3);
+    if (l->extended) {
+        l->cluster_bits = 14 + world_below(2);
+    }
+}
+
 Layer *layer_new(int64_t bytes, LayerKind kind, Layer *backing)
 {
     Layer *l = g_new0(Layer, 1);
@@ -27,11 +43,14 @@ Layer *layer_new(int64_t bytes, LayerKind kind, Layer *backing)
 
     *l = (Layer) {
         .kind = kind, .bytes = bytes, .backing = backing, .cluster_bits = cluster_bits,
-        .refcount_bits = 1 << refcount_order, .window = (1 + world_below(20)) * SECTOR,
+        .refcount_bits = 1 << refcount_order, .version = 3, .window = (1 + world_below(20)) * SECTOR,
         .direct = !world_below(4), .small_cache = world_below(2), .by_name = !world_below(4),
     };
     /* By its number, not by lot: the other images of a seed stay what they were. */
-    l->encrypted = kind == LAYER_QCOW2 && world.images % 5 == 2;
+    l->encrypted = kind == LAYER_QCOW2 && !world.format && world.images % 5 == 2;
+    if (world.format && kind == LAYER_QCOW2) {
+        layer_shape(l);
+    }
     snprintf(l->name, sizeof(l->name), "image%u", world.images++);
     g_ptr_array_add(world.layers, l);
     return l;
@@ -65,6 +84,9 @@ static void layer_json(const Layer *l, GString *s, bool with_backing)
                                "\"refcount-cache-size\":%u%s,\"file\":",
                                l->small_cache ? 2048 : 1 << 20, 1u << l->cluster_bits, l->encrypted ? OPENING : "");
         layer_file_json(l, s);
+        if (l->data_file) {
+            g_string_append_printf(s, ",\"data-file\":{\"driver\":\"file\",\"filename\":\"%s.data\",\"discard\":\"unmap\"}", l->name);
+        }
         if (l->backing && with_backing) {
             g_string_append(s, ",\"backing\":");
             layer_json(l->backing, s, true);
@@ -77,12 +99,12 @@ static void layer_json(const Layer *l, GString *s, bool with_backing)
 }
 
 /* @name: NULL, or the file's, and @json is about the rest. */
-static BlockDriverState *open_json(const char *name, const char *json)
+static BlockDriverState *open_json(const char *name, const char *json, int flags)
 {
     bool keyval;
     Error *err = NULL;
     BlockDriverState *bs = bdrv_open(name, NULL, qdict_from_options(json, NULL, &keyval, &error_abort),
-                                     BDRV_O_RDWR | BDRV_O_UNMAP, &err);
+                                     flags, &err);
 
     if (!bs) {
         sim_fail("cannot open %s %s: %s", name ? name : "", json, error_get_pretty(err));
@@ -94,15 +116,31 @@ BlockDriverState *layer_open(Layer *l, bool with_backing)
 {
     g_autoptr(GString) json = g_string_new(NULL);
 
-    if (l->by_name && !l->direct && (l->kind == LAYER_RAW || l->kind == LAYER_QCOW2) && !(l->backing && with_backing)) {
+    if (l->by_name && !l->direct && !l->data_file && (l->kind == LAYER_RAW || l->kind == LAYER_QCOW2) && !(l->backing && with_backing)) {
         sim_trace("open %s by name", l->name);
         return open_json(l->name, l->kind == LAYER_RAW ? "{\"driver\":\"raw\",\"discard\":\"unmap\"}"
                                   : l->encrypted ? "{\"driver\":\"qcow2\",\"discard\":\"unmap\"" OPENING "}"
-                                                 : "{\"driver\":\"qcow2\",\"discard\":\"unmap\"}");
+                                                 : "{\"driver\":\"qcow2\",\"discard\":\"unmap\"}",
+                         BDRV_O_RDWR | BDRV_O_UNMAP);
     }
     layer_json(l, json, with_backing);
     sim_trace("open %s", json->str);
-    return open_json(NULL, json->str);
+    return open_json(NULL, json->str, BDRV_O_RDWR | BDRV_O_UNMAP);
+}
+
+BlockDriverState *layer_open_to_read(Layer *l)
+{
+    g_autoptr(GString) json = g_string_new(NULL);
+
+    layer_json(l, json, true);
+    return open_json(NULL, json->str, 0);
+}
+
+SimFile *layer_data_file(const Layer *l)
+{
+    g_autofree char *name = g_strdup_printf("%s.data", l->name);
+
+    return sim_file_find(name);
 }
 
 static void coroutine_fn create_co(void *opaque)
@@ -120,18 +158,31 @@ static void layer_create_qcow2(Layer *l)
     bool keyval;
     g_autofree char *file = g_strdup_printf("{\"driver\":\"file\",\"filename\":\"%s\",\"node-name\":\"new\"}", l->name);
     g_autofree char *json = g_strdup_printf(
-        "{\"driver\":\"qcow2\",\"file\":\"new\",\"size\":%" PRId64 ",\"cluster-size\":%u,\"refcount-bits\":%u%s}",
-        l->bytes, 1u << l->cluster_bits, l->refcount_bits, l->encrypted ? MAKING : "");
+        "{\"driver\":\"qcow2\",\"file\":\"new\",\"size\":%" PRId64 ",\"cluster-size\":%u,\"refcount-bits\":%u,"
+        "\"version\":\"v%u\",\"lazy-refcounts\":%s,\"extended-l2\":%s%s%s}",
+        l->bytes, 1u << l->cluster_bits, l->refcount_bits, l->version, l->lazy ? "true" : "false",
+        l->extended ? "true" : "false", l->data_file ? ",\"data-file\":\"data\"" : "", l->encrypted ? MAKING : "");
+    g_autofree char *data_name = g_strdup_printf("%s.data", l->name);
+    g_autofree char *data = g_strdup_printf("{\"driver\":\"file\",\"filename\":\"%s\",\"node-name\":\"data\"}", data_name);
+    BlockDriverState *data_bs = NULL;
     QDict *d = qdict_from_options(json, NULL, &keyval, &error_abort);
     g_autoptr(BlockdevCreateOptions) o = qapi_from_json(&qapi_type_BlockdevCreateOptions, d, false, &error_abort);
 
     qdict_unref(d);
     secret_make();
     sim_file_new(l->name, 0, 0);
-    BlockDriverState *bs = open_json(NULL, file);
+    BlockDriverState *bs = open_json(NULL, file, BDRV_O_RDWR | BDRV_O_UNMAP);
+
+    if (l->data_file) {
+        sim_file_new(data_name, 0, 0);
+        data_bs = open_json(NULL, data, BDRV_O_RDWR | BDRV_O_UNMAP);
+    }
 
     aio_co_run(create_co, o);
     bdrv_unref(bs);
+    if (data_bs) {
+        bdrv_unref(data_bs);
+    }
 }
 
 void layer_create(Layer *l, bool fill)
@@ -166,6 +217,7 @@ void layer_check(Layer *l)
             continue;
         }
         image_init(&im, f->now->data, f->now->len);
+        im.dirty |= l->unsure_flags;
         image_check(&im);
         if (im.errors || im.size != (uint64_t)l->bytes) {
             sim_fail("image %s is corrupt: %" PRIu64 " errors, the first: %s", l->name, im.errors, im.first_error);

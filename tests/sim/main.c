@@ -14,7 +14,7 @@
 
 static struct {
     uint64_t first, count;
-    bool twice;
+    bool twice, format, forever;
     const char *seeds_file;
 } args = { .first = 1, .count = 100 };
 
@@ -42,7 +42,7 @@ static void run_child(uint64_t seed, int fd)
     signal(SIGVTALRM, on_abort);
     /* A loop that never looks at the machine; of its own time, whatever else the computer does. */
     setitimer(ITIMER_VIRTUAL, &(struct itimerval) { .it_value.tv_sec = 30 }, NULL);
-    world_run(seed);
+    world_run(seed, args.format);
     out = (Outcome) { sim_trace_hash(), world.ops, world.jobs, world.pivots, world.cuts };
     if (write(fd, &out, sizeof(out)) != sizeof(out)) {
         abort();
@@ -169,7 +169,8 @@ static void parse(int argc, char **argv)
         { "count", required_argument, NULL, 'n' }, { "verbose", no_argument, NULL, 'v' },
         { "twice", no_argument, NULL, '2' }, { "list", required_argument, NULL, 'l' },
         { "steps", required_argument, NULL, 'k' }, { "stop-at", required_argument, NULL, 'a' },
-        { "help", no_argument, NULL, 'h' }, { NULL },
+        { "format", no_argument, NULL, 'f' },
+        { "forever", no_argument, NULL, 'e' }, { "help", no_argument, NULL, 'h' }, { NULL },
     };
     int c;
 
@@ -191,6 +192,12 @@ static void parse(int argc, char **argv)
         case 'v':
             sim_verbose = true;
             break;
+        case 'f':
+            args.format = true;
+            break;
+        case 'e':
+            args.forever = true;
+            break;
         case '2':
             args.twice = true;
             break;
@@ -205,7 +212,7 @@ static void parse(int argc, char **argv)
             break;
         default:
             printf("usage: sim [--seed S | --seeds A-B | --count N] [--twice] [--verbose] [--list FILE]\n"
-                   "           [--steps N] [--stop-at STEP]\n");
+                   "           [--steps N] [--stop-at STEP] [--format] [--forever]\n");
             exit(c == 'h' ? 0 : 2);
         }
     }
@@ -218,6 +225,10 @@ int main(int argc, char **argv)
 
     parse(argc, argv);
     ok = run_range(args.first, args.count, &sum);
+    while (ok && args.forever) {
+        args.first += args.count;
+        ok = run_range(args.first, args.count, &sum);
+    }
     if (args.seeds_file) {
         ok &= run_file(args.seeds_file, &sum);
     }

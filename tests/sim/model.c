@@ -30,6 +30,21 @@ void model_set(Model *m, int64_t at, uint64_t value)
     s->known = s->durable = m->clock;
 }
 
+void model_resize(Model *m, int64_t n)
+{
+    int64_t old = m->n;
+
+    for (int64_t i = n; i < old; i++) {
+        g_array_unref(m->sectors[i].values);
+    }
+    m->sectors = g_renew(ModelSector, m->sectors, n);
+    m->n = n;
+    for (int64_t i = old; i < n; i++) {
+        m->sectors[i] = (ModelSector) { .values = g_array_new(false, false, sizeof(ModelValue)) };
+        model_set(m, i, 0);
+    }
+}
+
 static void sector_purge(ModelSector *s)
 {
     guint to = 0;

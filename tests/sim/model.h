@@ -32,6 +32,8 @@ typedef struct Model {
 
 void model_init(Model *m, int64_t n);
 void model_free(Model *m);
+/* It is @n sectors long now; new ones hold zeroes, durably. Nothing is in flight. */
+void model_resize(Model *m, int64_t n);
 /* The sector holds just @value, durably. */
 void model_set(Model *m, int64_t at, uint64_t value);
 /* A write of @value to @n sectors begins, and ends; begin returns its number. */

@@ -150,7 +150,8 @@ static void coroutine_fn make_or_delete_snapshot(Disk *d)
 
 static void set_full(Disk *d)
 {
-    SimFile *f = sim_file_find((d->target_layer && world_below(2) ? d->target_layer : d->layer)->name);
+    const Layer *l = d->target_layer && world_below(2) ? d->target_layer : d->layer;
+    SimFile *f = l->data_file && world_below(2) ? layer_data_file(l) : sim_file_find(l->name);
 
     if (f) {
         f->full = sim.faults && !f->full;
@@ -316,14 +317,16 @@ static void coroutine_fn dismiss_job(Disk *d)
 
 void coroutine_fn operator_co(void *opaque)
 {
-    unsigned actions = (5 + world_below(50)) * world.n_disks;
+    unsigned actions = (5 + world_below(world.format ? 25 : 50)) * world.n_disks;
 
     while (actions-- && !sim.off) {
         Disk *d = &world.disks[world_below(world.n_disks)];
         unsigned what = world_below(20);
 
         control_co_lock();
-        if (what < 12) {
+        if (world.format && what < 14) {
+            format_co_act(d);
+        } else if (what < 12) {
             operator_act(d);
         } else if (what < 14) {
             random_drain(d);
@@ -331,7 +334,7 @@ void coroutine_fn operator_co(void *opaque)
             set_full(d);
         } else if (what == 15 && world.iothread) {
             move_disk(d);
-        } else if (what == 16 && !sim.faults) {
+        } else if (what == 16 && !sim.faults && !world.format) {
             make_or_delete_snapshot(d);
         }
         control_co_unlock();

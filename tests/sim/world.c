@@ -28,7 +28,7 @@ static Layer *make_base(Disk *d, int64_t bytes)
 static void disk_make(Disk *d, int64_t sectors)
 {
     int64_t bytes = sectors * SECTOR;
-    unsigned depth = world_below(4);
+    unsigned depth = world.format ? 1 + world_below(2) : world_below(4);
     Layer *l = NULL;
 
     snprintf(d->id, sizeof(d->id), "m%u", (unsigned)(d - world.disks));
@@ -150,7 +150,7 @@ static void disk_use(Disk *d, unsigned workers)
     d->workers = workers;
     d->churn = !world_below(3);
     d->hot = world_below(MAX(d->model.n - 48, 1));
-    d->packs = d->hot % 3 == 0;
+    d->packs = d->hot % 3 == 0 && !d->layer->data_file;
     for (unsigned i = 0; i < workers; i++) {
         AioContext *ctx = world.iothread && world_below(2) ? iothread_get_aio_context(world.iothread)
                                                            : qemu_get_aio_context();
@@ -195,6 +195,20 @@ static void check_images(void)
     }
 }
 
+static void coroutine_fn format_closed_co(void *opaque)
+{
+    control_co_lock();
+    format_co_verify_snapshots(&world.disks[0]);
+    control_co_unlock();
+}
+
+static void coroutine_fn format_open_co(void *opaque)
+{
+    control_co_lock();
+    format_co_verify(&world.disks[0], *(bool *)opaque);
+    control_co_unlock();
+}
+
 static void one_life(void)
 {
     bool lossy;
@@ -210,6 +224,8 @@ static void one_life(void)
         verify(false);
     }
     world_close();
+    bool cut = sim.off;
+
     if (sim.off) {
         world.cuts++;
         sim_power_on();
@@ -219,6 +235,11 @@ static void one_life(void)
             model_flush_end(&world.disks[i].model, model_flush_begin(&world.disks[i].model));
         }
     }
+    if (world.format) {
+        format_adopt_length(&world.disks[0]);
+    }
+    bool orderly = !cut && !sim.faults_made;      /* closing may have failed, too */
+
     check_images();
     for (guint i = 0; i < world.layers->len; i++) {
         SimFile *f = sim_file_find(((Layer *)world.layers->pdata[i])->name);
@@ -226,14 +247,24 @@ static void one_life(void)
         if (f) {
             f->full = false;
         }
+        f = layer_data_file(world.layers->pdata[i]);
+        if (f) {
+            f->full = false;
+        }
     }
     world_open();
     verify(true);
+    if (world.format) {
+        aio_co_run(format_open_co, &orderly);
+    }
     world_close();
     sim_files_sync();
+    if (world.format) {
+        aio_co_run(format_closed_co, NULL);
+    }
 }
 
-void world_run(uint64_t seed)
+void world_run(uint64_t seed, bool is_format)
 {
     unsigned lives;
 
@@ -245,9 +276,12 @@ void world_run(uint64_t seed)
     world = (World) { .prng = prng_split(&sim.prng), .layers = g_ptr_array_new_with_free_func(g_free) };
     world.iothread = world_below(3) ? NULL : iothread_create("io", NULL, &error_abort);
     world.tiny = !world_below(6);
-    world.n_disks = world_below(3) ? 1 : 2;
+    world.format = is_format;
+    sim.steps_max *= is_format ? 3 : 1;     /* guests go on while slow steps are made */
+    format_init();
+    world.n_disks = is_format || world_below(3) ? 1 : 2;
     for (unsigned i = 0; i < world.n_disks; i++) {
-        disk_make(&world.disks[i], 64 + world_below(world_below(2) ? 400 : 2000 / world.n_disks));
+        disk_make(&world.disks[i], 64 + world_below(world_below(2) || is_format ? 400 : 2000 / world.n_disks));
     }
     lives = 1 + world_below(3);
     while (lives--) {
@@ -260,6 +294,7 @@ void world_run(uint64_t seed)
     for (unsigned i = 0; i < world.n_disks; i++) {
         model_free(&world.disks[i].model);
     }
+    format_free();
     g_ptr_array_free(world.layers, true);
     aio_cleanup_main();
 }

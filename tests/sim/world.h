@@ -26,8 +26,9 @@ struct Layer {
     LayerKind kind;
     char name[24];
     int64_t bytes;                  /* as the guest sees it */
-    unsigned cluster_bits, refcount_bits;
-    bool encrypted;                 /* LAYER_QCOW2 */
+    unsigned cluster_bits, refcount_bits, version;
+    bool encrypted, extended, lazy, data_file;      /* LAYER_QCOW2 */
+    bool unsure_flags;              /* version 2 cannot say that a step was cut off: COPIED flags may be wrong */
     int64_t window;                 /* LAYER_RAW_WINDOW: its offset in the file */
     bool direct, small_cache, by_name;
     Layer *backing;
@@ -60,6 +61,7 @@ typedef struct World {
     IOThread *iothread;
     Prng prng;                              /* the guests' and the operator's */
     bool stop, operating;
+    bool format;                            /* one qcow2 image and all that can be done to it; no jobs */
     bool tiny;                              /* images have the smallest clusters: many tables */
     unsigned images;
     unsigned jobs, pivots, cuts, ops;
@@ -71,6 +73,10 @@ Layer *layer_new(int64_t bytes, LayerKind kind, Layer *backing);
 /* Its image, on a machine without faults. @fill: a raw one holds garbage. */
 void layer_create(Layer *l, bool fill);
 BlockDriverState *layer_open(Layer *l, bool with_backing);
+/* A format layer with all that is below it, for reading only. */
+BlockDriverState *layer_open_to_read(Layer *l);
+/* The data file of a layer that has one. */
+SimFile *layer_data_file(const Layer *l);
 /* Every qcow2 image of the chain: no corruption. */
 void layer_check(Layer *l);
 
@@ -105,8 +111,20 @@ void coroutine_fn watch_job_gone(Disk *d);
 /* operator.c */
 void coroutine_fn operator_co(void *opaque);
 
-/* world.c */
-void world_run(uint64_t seed);
+/* format.c: Main context; what suspends, under the control lock */
+void format_init(void);
+void format_free(void);
+/* A guest writes there, or tries to. */
+void format_note_write(int64_t at, int64_t n);
+/* One step, the guests at rest. */
+void coroutine_fn format_co_act(Disk *d);
+/* After a life: before the image is opened; with it open; and closed again. @orderly: nothing failed. */
+void format_adopt_length(Disk *d);
+void coroutine_fn format_co_verify(Disk *d, bool orderly);
+void coroutine_fn format_co_verify_snapshots(Disk *d);
+
+/* world.c; @format: lives of one image, without jobs */
+void world_run(uint64_t seed, bool format);
 static inline uint64_t world_below(uint64_t n)
 {
     return prng_below(&world.prng, n);

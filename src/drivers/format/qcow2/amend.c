@@ -12,7 +12,7 @@ int coroutine_fn qcow2_co_amend_header(BlockDriverState *bs, Error **errp)
     }
     if (ret < 0) {
         qcow2_lock(s);
-        s->corrupt = true;      /* which header is there is not known */
+        s->corrupt = s->header_lost = true;
         qcow2_unlock(s);
         error_setg_errno(errp, -ret, "Failed to update the image header");
     }

@@ -187,6 +187,8 @@ int coroutine_fn qcow2_co_amend_refcounts(BlockDriverState *bs, unsigned order, 
         ret = plan(&w);
     }
     if (!ret) {
+        /* Should this fail, what was written there is no zeroes any more. */
+        s->fresh_from = MAX(s->fresh_from, w.first + w.blocks + w.table_clusters);
         ret = co_write_structure(&w);
     }
     if (!ret) {

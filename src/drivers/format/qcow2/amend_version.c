@@ -137,6 +137,23 @@ typedef struct Expand {
     bool any_more;
 } Expand;
 
+/* Zeroes that read as zeroes. */
+static int coroutine_fn expand_co_encrypted(Expand *x, uint64_t place)
+{
+    uint8_t *zeroes = qemu_try_blockalign(x->bs->file->bs, x->s->cluster_size);
+    QEMUIOVector qiov;
+
+    if (!zeroes) {
+        return -ENOMEM;
+    }
+    memset(zeroes, 0, x->s->cluster_size);
+    qemu_iovec_init_buf(&qiov, zeroes, x->s->cluster_size);
+    int ret = qcow2_co_write_data(x->bs, place, qiov.size, &qiov, 0, 0);
+
+    qemu_vfree(zeroes);
+    return ret;
+}
+
 /* The new entry for @entry, which is ZERO, in a table that is named @times times. co */
 static int coroutine_fn expand_co_entry(Expand *x, uint64_t entry, uint32_t times, uint64_t *new)
 {
@@ -162,7 +179,7 @@ static int coroutine_fn expand_co_entry(Expand *x, uint64_t entry, uint32_t time
     }
     /* Others that have this cluster have it as a zero cluster too. */
     *new = place;
-    return bdrv_co_pwrite_zeroes(x->bs->file, place, s->cluster_size, 0);
+    return s->crypt ? expand_co_encrypted(x, place) : bdrv_co_pwrite_zeroes(x->bs->file, place, s->cluster_size, 0);
 }
 
 static int coroutine_fn expand_table_fn(void *opaque, uint64_t cluster, void *table, bool *changed)
@@ -278,7 +295,12 @@ static int check_downgrade(BlockDriverState *bs, Error **errp)
             return -ENOTSUP;
         }
     }
-    if (s->bitmaps && s->bitmaps->entries->len) {
+    bool bitmaps = s->bitmaps && s->bitmaps->entries->len;
+
+    for (BdrvDirtyBitmap *b = bdrv_dirty_bitmap_first(bs); b; b = bdrv_dirty_bitmap_next(b)) {
+        bitmaps |= bdrv_dirty_bitmap_get_persistence(b);        /* to be stored when the image is closed */
+    }
+    if (bitmaps) {
         error_setg(errp, "Cannot downgrade an image with bitmaps: they would be lost");
         error_append_hint(errp, "Remove them first, with 'qemu-img bitmap --remove'.\n");
         return -ENOTSUP;

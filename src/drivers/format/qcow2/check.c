@@ -367,7 +367,13 @@ static int coroutine_fn check_co_snapshots(Qcow2Check *c, GArray *found)
         uint32_t size;
         int ret;
 
-        if (at > (uint64_t)c->file_bytes || co_read(c, at, sizeof(h), &h) < 0) {
+        ret = at > (uint64_t)c->file_bytes ? -EFBIG : co_read(c, at, sizeof(h), &h);
+        if (ret < 0 && ret != -EFBIG && at + sizeof(h) <= (uint64_t)c->file_bytes) {
+            check_say(c, "ERROR: could not read the snapshot table: %s", strerror(-ret));
+            c->res->check_errors++;
+            return 0;
+        }
+        if (ret < 0) {
             check_say(c, "ERROR snapshot table entry %u lies behind the end of the file", i);
             c->res->corruptions++;
             break;
@@ -559,10 +565,15 @@ static int coroutine_fn check_co_run(Qcow2Check *c)
     bool fixing = c->fix & BDRV_FIX_ERRORS;
     int ret = check_co_count(c);
 
+    if (c->res->check_errors) {
+        /* What the tables that could not be read refer to seems to be free. */
+        c->fix &= ~BDRV_FIX_LEAKS;
+        c->partial = true;
+    }
     if (ret >= 0) {
         ret = check_co_refcounts(c);
     }
-    if (ret >= 0 && fixing && c->rebuild) {
+    if (ret >= 0 && fixing && c->rebuild && !c->partial) {
         ret = check_co_rebuild(c);
         c->suspect_flags = true;        /* the old structure may have shared clusters with data */
     }
@@ -597,9 +608,9 @@ int coroutine_fn qcow2_co_check(BlockDriverState *bs, BdrvCheckResult *res, Bdrv
 {
     Qcow2State *s = bs->opaque;
     Qcow2Check c = { .bs = bs, .s = s, .res = res, .fix = fix };
-    int ret = 0;
+    int ret = fix && s->header_lost ? -EIO : 0;     /* it would be put in order for another header */
 
-    if (!bs->read_only) {
+    if (!ret && !bs->read_only) {
         ret = qcow2_co_settle(bs);
     }
     c.file_bytes = bdrv_co_getlength(bs->file->bs);

@@ -67,6 +67,7 @@ typedef struct Qcow2Check {
     bool fix_flags;                     /* COPIED flags are to be mended */
     bool suspect_flags;                 /* COPIED flags have to be looked at one by one */
     bool rebuild;                       /* refcounts cannot be mended where they are */
+    bool partial;                       /* some tables could not be read: nothing may be taken for free */
     bool downs;                         /* there are refcounts to be lowered */
 } Qcow2Check;
 

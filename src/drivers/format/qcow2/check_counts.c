@@ -3,11 +3,14 @@
  * byte a counter: a sparse or cut-off table of contents costs little. See check.h. Any thread. */
 #include "drivers/format/qcow2/check.h"
 
+/* Of pages: 2^48 bytes of the smallest clusters. A file may claim to be longer than anybody can fill. */
+#define PAGES_MAX (UINT64_C(1) << 27)
+
 bool check_counts_init(CheckCounts *c, uint64_t clusters)
 {
     c->n_pages = (clusters >> CHECK_PAGE_BITS) + 1;
     c->n_made = 0;
-    c->pages = g_try_new0(CheckPage *, c->n_pages);
+    c->pages = c->n_pages <= PAGES_MAX ? g_try_new0(CheckPage *, c->n_pages) : NULL;
     return c->pages;
 }
 

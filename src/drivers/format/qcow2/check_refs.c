@@ -264,7 +264,7 @@ static int coroutine_fn co_refcount(Qcow2Check *c, uint64_t offset, uint64_t *re
     int ret;
 
     *refs = 0;
-    if (c->rebuild && (c->fix & BDRV_FIX_ERRORS)) {
+    if (c->rebuild && !c->partial && (c->fix & BDRV_FIX_ERRORS)) {
         *refs = cluster < c->clusters ? check_counts_get(&c->refs, cluster) : 0;
         return 0;
     }

@@ -186,7 +186,7 @@ static int coroutine_fn write_co_empty(BdrvChild *file, const CreateParams *p, c
         ret = bdrv_co_flush(file->bs);
     }
     if (!ret) {
-        ret = qcow2_co_put_header(file, h);
+        ret = qcow2_co_put_header(file, NULL, h);
     }
     return ret ? ret : bdrv_co_flush(file->bs);
 }

@@ -68,7 +68,7 @@ static int coroutine_fn l1_co_move(BlockDriverState *bs, uint64_t place, uint32_
         if (ret < 0) {
             /* Either table is complete now; but which one the header has is not known. */
             l1_swap(s, &table, &size, &place);
-            s->corrupt = true;
+            s->corrupt = s->header_lost = true;
         } else {
             qcow2_overlap_add(s, OVERLAP_ACTIVE_L1, s->l1_offset >> s->cluster_bits,
                               DIV_ROUND_UP(s->l1_size * 8ULL, s->cluster_size));
@@ -165,6 +165,16 @@ static int coroutine_fn co_grow(BlockDriverState *bs, uint64_t from, uint64_t to
             return ret;
         }
     }
+    if (s->external && !s->raw_data && prealloc != PREALLOC_MODE_OFF) {
+        /* The data file may be longer than the disk was, and hold what was cut off once. */
+        uint64_t end = MIN(to, (uint64_t)bdrv_getlength_cached(s->data_file->bs));
+
+        ret = from < end ? bdrv_co_pwrite_zeroes(s->data_file, from, end - from, BDRV_REQ_MAY_UNMAP) : 0;
+        if (ret < 0) {
+            error_setg_errno(errp, -ret, "Failed to zero out the new area");
+            return ret;
+        }
+    }
     /* Whoever writes to a raw data file directly should see it here. */
     prealloc = s->raw_data && prealloc == PREALLOC_MODE_OFF ? PREALLOC_MODE_METADATA : prealloc;
 
@@ -227,9 +237,13 @@ static int coroutine_fn co_shrink(BlockDriverState *bs, uint64_t from, uint64_t 
         ret = tail_co_clear(bs, to, MIN(start, from));
     }
     if (!ret && start < from) {
+        /* Should the length not change after all, what was cut off is nothing, not what lies below. */
+        bool shows_below = s->version >= 3 && qcow2_has_backing(bs);
+
         bdrv_co_debug_event(bs->file->bs, BLKDEBUG_EVENT_L1_SHRINK_WRITE_TABLE);
         bdrv_co_debug_event(bs->file->bs, BLKDEBUG_EVENT_L1_SHRINK_FREE_L2_CLUSTERS);
-        ret = qcow2_co_unmap(bs, start, from - start);
+        ret = shows_below ? qcow2_co_pwrite_zeroes(bs, start, from - start, BDRV_REQ_MAY_UNMAP)
+                          : qcow2_co_unmap(bs, start, from - start);
     }
     if (ret < 0) {
         error_setg_errno(errp, -ret, "Failed to discard cropped clusters");

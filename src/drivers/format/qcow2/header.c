@@ -6,9 +6,8 @@
  * Everything that is not understood is kept, or, where a feature bit says that it must be
  * understood, refused by the name that the image itself gives for the bit.
  *
- * Writing: the header is made anew from the state and written in one request. All that
- * changes while an image is in use lies in its first sector, which is written as one;
- * names and extensions change only when the backing file is changed.
+ * Writing: the header is made anew from the state. All that changes while an image is in use lies in
+ * its first sector, which is written as one.
  *
  * Runs on: the main thread; suspends.
  */
@@ -381,6 +380,9 @@ static int header_parse(BlockDriverState *bs, const uint8_t *h, int flags, Error
         s->header_extra = g_memdup2(h + QCOW2_V3_HEADER_WRITTEN,
                                     s->header_length - QCOW2_V3_HEADER_WRITTEN);
     }
+    s->name_offset = backing ? get64(h, H_BACKING_OFFSET) : 0;
+    s->name_written = g_strdup(backing);
+    s->header_end = MAX(2 * BDRV_SECTOR_SIZE, s->name_offset + (backing ? strlen(backing) : 0));
     if (backing) {
         g_autofree char *fmt = g_steal_pointer(&bs->backing_format);
 
@@ -432,10 +434,19 @@ void qcow2_free_header(Qcow2State *s)
         s->extensions = NULL;
     }
     g_clear_pointer(&s->header_extra, g_free);
+    g_clear_pointer(&s->name_written, g_free);
     g_clear_pointer(&s->data_file_name, g_free);
 }
 
-/* ---- writing ---- */
+/* ---- writing ----
+ *
+ * A device writes a sector as a whole, but not more. So what says how the image is to be read (fields and
+ * extensions) stands in the first sector; names of features are left out where there is no room for them. The name of
+ * the backing file stands there as well, or behind it in a place that the old header does not need: it is
+ * written before the sector that refers to it, and stays where it is as long as it is the same. Only extensions
+ * longer than a sector and long names in clusters of 1 KiB can be torn. In a new image, which nobody can lose, the
+ * name stands directly behind the extensions.
+ */
 
 uint8_t *qcow2_feature_names(uint32_t *len)
 {
@@ -492,6 +503,21 @@ static void put_fixed(Qcow2State *s, uint8_t *h, uint32_t header_length)
     }
 }
 
+/* Where the name goes, if what is before it ends at @end. */
+static uint32_t name_place(Qcow2State *s, const char *name, uint32_t end)
+{
+    uint32_t bytes = strlen(name), first = ROUND_UP(MAX(end, BDRV_SECTOR_SIZE), BDRV_SECTOR_SIZE);
+    uint32_t beyond = ROUND_UP(MAX(first, s->header_end), BDRV_SECTOR_SIZE);
+
+    if (!s->header_end || end + bytes <= BDRV_SECTOR_SIZE || first + bytes > s->cluster_size) {
+        return end;
+    }
+    if (s->name_offset >= first && !g_strcmp0(s->name_written, name)) {
+        return s->name_offset;
+    }
+    return beyond + bytes <= s->cluster_size ? beyond : first;
+}
+
 static GByteArray *header_build(Qcow2State *s, const char *backing_file, const char *backing_fmt,
                                 bool feature_names)
 {
@@ -519,7 +545,11 @@ static GByteArray *header_build(Qcow2State *s, const char *backing_file, const c
     }
     put_ext(out, QCOW2_EXT_END, NULL, 0);
     if (name_bytes) {
-        put64(out->data, H_BACKING_OFFSET, out->len);
+        uint32_t end = out->len, place = name_place(s, backing_file, end);
+
+        g_byte_array_set_size(out, place);
+        memset(out->data + end, 0, place - end);
+        put64(out->data, H_BACKING_OFFSET, place);
         put32(out->data, H_BACKING_BYTES, name_bytes);
         g_byte_array_append(out, (const uint8_t *)backing_file, name_bytes);
     }
@@ -533,9 +563,13 @@ GByteArray *qcow2_header_build(Qcow2State *s, const char *backing_file, const ch
     if (backing_file && strlen(backing_file) > QCOW2_MAX_BACKING_NAME) {
         return NULL;
     }
-    out = header_build(s, backing_file, backing_fmt, true);
-    if (out->len >= s->cluster_size) {
-        /* With small clusters: names of features are what one can do without. */
+    out = header_build(s, NULL, backing_fmt, true);
+    bool names = !s->header_end || out->len <= BDRV_SECTOR_SIZE;
+
+    g_byte_array_unref(out);
+    out = header_build(s, backing_file, backing_fmt, names);
+    if (names && out->len >= s->cluster_size) {
+        /* With small clusters, too, names of features are what one can do without. */
         g_byte_array_unref(out);
         out = header_build(s, backing_file, backing_fmt, false);
     }
@@ -546,16 +580,34 @@ GByteArray *qcow2_header_build(Qcow2State *s, const char *backing_file, const ch
     return out;
 }
 
-int coroutine_fn qcow2_co_put_header(BdrvChild *file, const GByteArray *header)
+int coroutine_fn qcow2_co_put_header(BdrvChild *file, Qcow2State *s, const GByteArray *header)
 {
     /* The rest of the sector too, so that nothing of an older, longer one is left there. */
-    uint32_t bytes = ROUND_UP(header->len, BDRV_SECTOR_SIZE);
+    uint32_t bytes = ROUND_UP(header->len, BDRV_SECTOR_SIZE), at = 0;
+    uint32_t place = get64(header->data, H_BACKING_OFFSET), name_bytes = get32(header->data, H_BACKING_BYTES);
+    const char *name = (const char *)header->data + place;
     uint8_t *buf = qemu_blockalign(file->bs, bytes);
+    int ret = 0;
 
     memset(buf, 0, bytes);
     memcpy(buf, header->data, header->len);
-    int ret = bdrv_co_pwrite(file, 0, bytes, buf, 0);
-
+    if (place >= BDRV_SECTOR_SIZE && buffer_is_zero(buf + BDRV_SECTOR_SIZE, place - BDRV_SECTOR_SIZE)) {
+        at = QEMU_ALIGN_DOWN(place, BDRV_SECTOR_SIZE);
+        if (!s || s->name_offset != place || !s->name_written || strlen(s->name_written) != name_bytes ||
+            memcmp(s->name_written, name, name_bytes)) {
+            ret = bdrv_co_pwrite(file, at, bytes - at, buf + at, 0);
+            ret = ret < 0 ? ret : bdrv_co_flush(file->bs);
+        }
+    }
+    if (ret >= 0) {
+        ret = bdrv_co_pwrite(file, 0, at ? BDRV_SECTOR_SIZE : bytes, buf, 0);
+    }
+    if (ret >= 0 && s) {
+        g_free(s->name_written);
+        s->name_written = name_bytes ? g_strndup(name, name_bytes) : NULL;
+        s->name_offset = name_bytes ? place : 0;
+        s->header_end = header->len;
+    }
     qemu_vfree(buf);
     return ret;
 }
@@ -567,7 +619,7 @@ int coroutine_fn qcow2_co_write_header(BlockDriverState *bs)
     if (!h) {
         return -ENOSPC;
     }
-    int ret = qcow2_co_put_header(bs->file, h);
+    int ret = qcow2_co_put_header(bs->file, bs->opaque, h);
 
     g_byte_array_unref(h);
     return ret;

@@ -84,7 +84,7 @@ int coroutine_fn qcow2_co_change_backing_file(BlockDriverState *bs, const char *
             ret = qcow2_co_flush_files(bs);
         }
         if (!ret) {
-            ret = qcow2_co_put_header(bs->file, h);
+            ret = qcow2_co_put_header(bs->file, s, h);
         }
         if (!ret) {
             ret = bdrv_co_flush(bs->file->bs);

@@ -274,7 +274,7 @@ int coroutine_fn qcow2_co_reload(BlockDriverState *bs)
     qcow2_unlock(s);
     qcow2_co_overlap_build(bs);
     qcow2_lock(s);
-    s->corrupt = ret < 0 || (s->incompatible & QCOW2_INCOMPAT_CORRUPT);
+    s->corrupt = ret < 0 || s->header_lost || (s->incompatible & QCOW2_INCOMPAT_CORRUPT);
     qcow2_unlock(s);
     return ret;
 }

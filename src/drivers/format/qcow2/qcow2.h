@@ -228,6 +228,9 @@ typedef struct Qcow2State {
     bool autoclear_pending;             /* atomic: something to be done before the first change */
     uint32_t header_length;
     uint8_t *header_extra;              /* behind byte 112, kept as it is */
+    bool header_lost;                   /* a write failed: which header is on disk is not known; so until it is closed */
+    char *name_written;                 /* the backing file's name in the header on disk, or NULL, and */
+    uint32_t name_offset, header_end;   /* where it stands; up to where that header may go */
     GArray *extensions;                 /* Qcow2Ext; but not the backing format */
     uint32_t nb_snapshots;
     uint64_t snapshots_offset;
@@ -398,8 +401,8 @@ int coroutine_fn qcow2_co_read_header(BlockDriverState *bs, int flags, Error **e
 /* The bytes of the header for the state and these names (may be NULL); NULL if they do not
  * fit. The caller unrefs. */
 GByteArray *qcow2_header_build(Qcow2State *s, const char *backing_file, const char *backing_fmt);
-/* Write @header, in one request. */
-int coroutine_fn qcow2_co_put_header(BdrvChild *file, const GByteArray *header);
+/* Write @header over the one of @s (NULL: there is none): the first sector as a whole, and last. */
+int coroutine_fn qcow2_co_put_header(BdrvChild *file, Qcow2State *s, const GByteArray *header);
 /* Write it from the state, with the names it has. */
 int coroutine_fn qcow2_co_write_header(BlockDriverState *bs);
 void qcow2_free_header(Qcow2State *s);

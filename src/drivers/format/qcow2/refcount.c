@@ -243,7 +243,7 @@ static int coroutine_fn reftable_co_switch(BlockDriverState *bs, uint64_t place)
         /* Which table the header on disk points to is not known. What is there is
          * consistent with either; more must not be written. */
         qcow2_lock(s);
-        s->corrupt = true;
+        s->corrupt = s->header_lost = true;
         qcow2_unlock(s);
         error_report("qcow2: could not update the header of '%s'; no more writes are done to it",
                      bs->filename);

@@ -48,7 +48,7 @@ static int coroutine_fn header_co_write(BlockDriverState *bs)
 static void header_unknown(Qcow2State *s)
 {
     qcow2_lock(s);
-    s->corrupt = true;
+    s->corrupt = s->header_lost = true;
     qcow2_unlock(s);
 }
 

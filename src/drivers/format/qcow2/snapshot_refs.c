@@ -64,6 +64,7 @@ static int coroutine_fn walk_co_work(Walk *w, uint8_t *buf, bool *changed, guint
         w->next += n;
         qemu_iovec_init_buf(&qiov, buf, (uint64_t)n << s->cluster_bits);
         ret = qcow2_co_read_file(w->bs, p->offset, qiov.size, &qiov, 0, 0);
+        ret = ret ? ret : w->ret;       /* what went wrong is told once */
         for (guint k = 0; k < n && !ret; k++) {
             changed[k] = false;
             ret = w->fn(w->opaque, p[k].index, buf + ((uint64_t)k << s->cluster_bits), &changed[k]);
