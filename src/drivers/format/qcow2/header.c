@@ -380,6 +380,8 @@ static int header_parse(BlockDriverState *bs, const uint8_t *h, int flags, Error
         s->header_extra = g_memdup2(h + QCOW2_V3_HEADER_WRITTEN,
                                     s->header_length - QCOW2_V3_HEADER_WRITTEN);
     }
+    s->tail_bytes = MIN(s->cluster_size, 8 * BDRV_SECTOR_SIZE) - BDRV_SECTOR_SIZE;
+    s->header_tail = g_memdup2(h + BDRV_SECTOR_SIZE, s->tail_bytes);
     s->name_offset = backing ? get64(h, H_BACKING_OFFSET) : 0;
     s->name_written = g_strdup(backing);
     s->header_end = MAX(2 * BDRV_SECTOR_SIZE, s->name_offset + (backing ? strlen(backing) : 0));
@@ -435,6 +437,7 @@ void qcow2_free_header(Qcow2State *s)
     }
     g_clear_pointer(&s->header_extra, g_free);
     g_clear_pointer(&s->name_written, g_free);
+    g_clear_pointer(&s->header_tail, g_free);
     g_clear_pointer(&s->data_file_name, g_free);
 }
 
@@ -503,13 +506,13 @@ static void put_fixed(Qcow2State *s, uint8_t *h, uint32_t header_length)
     }
 }
 
-/* Where the name goes, if what is before it ends at @end. */
-static uint32_t name_place(Qcow2State *s, const char *name, uint32_t end)
+/* Where the name goes, if what is before it ends at @end. @simple: there. */
+static uint32_t name_place(Qcow2State *s, const char *name, uint32_t end, bool simple)
 {
     uint32_t bytes = strlen(name), first = ROUND_UP(MAX(end, BDRV_SECTOR_SIZE), BDRV_SECTOR_SIZE);
     uint32_t beyond = ROUND_UP(MAX(first, s->header_end), BDRV_SECTOR_SIZE);
 
-    if (!s->header_end || end + bytes <= BDRV_SECTOR_SIZE || first + bytes > s->cluster_size) {
+    if (simple || end + bytes <= BDRV_SECTOR_SIZE || first + bytes > s->cluster_size) {
         return end;
     }
     if (s->name_offset >= first && !g_strcmp0(s->name_written, name)) {
@@ -519,7 +522,7 @@ static uint32_t name_place(Qcow2State *s, const char *name, uint32_t end)
 }
 
 static GByteArray *header_build(Qcow2State *s, const char *backing_file, const char *backing_fmt,
-                                bool feature_names)
+                                bool feature_names, bool simple)
 {
     uint32_t length = s->version == 2 ? QCOW2_V2_HEADER_BYTES
                                       : MAX(s->header_length, QCOW2_V3_HEADER_WRITTEN);
@@ -545,7 +548,7 @@ static GByteArray *header_build(Qcow2State *s, const char *backing_file, const c
     }
     put_ext(out, QCOW2_EXT_END, NULL, 0);
     if (name_bytes) {
-        uint32_t end = out->len, place = name_place(s, backing_file, end);
+        uint32_t end = out->len, place = name_place(s, backing_file, end, simple);
 
         g_byte_array_set_size(out, place);
         memset(out->data + end, 0, place - end);
@@ -556,6 +559,13 @@ static GByteArray *header_build(Qcow2State *s, const char *backing_file, const c
     return out;
 }
 
+static bool tail_is_there(const Qcow2State *s, const GByteArray *header)
+{
+    uint32_t bytes = MAX(header->len, BDRV_SECTOR_SIZE) - BDRV_SECTOR_SIZE;
+
+    return bytes <= s->tail_bytes && (!bytes || !memcmp(header->data + BDRV_SECTOR_SIZE, s->header_tail, bytes));
+}
+
 GByteArray *qcow2_header_build(Qcow2State *s, const char *backing_file, const char *backing_fmt)
 {
     GByteArray *out;
@@ -563,15 +573,21 @@ GByteArray *qcow2_header_build(Qcow2State *s, const char *backing_file, const ch
     if (backing_file && strlen(backing_file) > QCOW2_MAX_BACKING_NAME) {
         return NULL;
     }
-    out = header_build(s, NULL, backing_fmt, true);
-    bool names = !s->header_end || out->len <= BDRV_SECTOR_SIZE;
+    /* As everybody does it, in a new image, or if nothing changes behind the first sector. */
+    out = header_build(s, backing_file, backing_fmt, true, true);
+    if (out->len < s->cluster_size && (!s->header_end || tail_is_there(s, out))) {
+        return out;
+    }
+    g_byte_array_unref(out);
+    out = header_build(s, NULL, backing_fmt, true, true);
+    bool names = out->len <= BDRV_SECTOR_SIZE;
 
     g_byte_array_unref(out);
-    out = header_build(s, backing_file, backing_fmt, names);
+    out = header_build(s, backing_file, backing_fmt, names, !s->header_end);
     if (names && out->len >= s->cluster_size) {
         /* With small clusters, too, names of features are what one can do without. */
         g_byte_array_unref(out);
-        out = header_build(s, backing_file, backing_fmt, false);
+        out = header_build(s, backing_file, backing_fmt, false, !s->header_end);
     }
     if (out->len > s->cluster_size) {
         g_byte_array_unref(out);
@@ -607,6 +623,11 @@ int coroutine_fn qcow2_co_put_header(BdrvChild *file, Qcow2State *s, const GByte
         s->name_written = name_bytes ? g_strndup(name, name_bytes) : NULL;
         s->name_offset = name_bytes ? place : 0;
         s->header_end = header->len;
+        if (bytes > BDRV_SECTOR_SIZE) {
+            g_free(s->header_tail);
+            s->tail_bytes = bytes - BDRV_SECTOR_SIZE;
+            s->header_tail = g_memdup2(buf + BDRV_SECTOR_SIZE, s->tail_bytes);
+        }
     }
     qemu_vfree(buf);
     return ret;

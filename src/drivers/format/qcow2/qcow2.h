@@ -231,6 +231,8 @@ typedef struct Qcow2State {
     bool header_lost;                   /* a write failed: which header is on disk is not known; so until it is closed */
     char *name_written;                 /* the backing file's name in the header on disk, or NULL, and */
     uint32_t name_offset, header_end;   /* where it stands; up to where that header may go */
+    uint8_t *header_tail;               /* what that header has behind its first sector, up to */
+    uint32_t tail_bytes;                /* so many bytes of it */
     GArray *extensions;                 /* Qcow2Ext; but not the backing format */
     uint32_t nb_snapshots;
     uint64_t snapshots_offset;
