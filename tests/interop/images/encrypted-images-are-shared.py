@@ -25,11 +25,11 @@ def create(box, img, kind, backing):
                       for w in kind.split(',') if w)
     tool(box, 'rm', '-f', 'a')
     extra = ('-b', 'base', '-F', 'raw') if backing else ()
-    for _ in range(10):
-        # The peer of version 7 cannot always measure its own speed in so short a time, and gives up.
-        status, text = box.run([img, 'create', '-q', '-f', 'qcow2', *SECRET, *extra, '-o',
+    for _ in range(25):
+        # The peer of version 7 cannot always measure its own speed in so short a time: it gives up, or never ends.
+        status, text = box.run(['timeout', '20', img, 'create', '-q', '-f', 'qcow2', *SECRET, *extra, '-o',
                                 f'encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10{options}', 'a', str(SIZE)])
-        if 'accurate CPU usage' not in text:
+        if status != 124 and 'accurate CPU usage' not in text:
             break
     expect(status == 0, f'create {options}: {text}')
 
