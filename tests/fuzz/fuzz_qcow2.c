@@ -6,6 +6,8 @@
  *   repair  twice: the second finds nothing that the first has left, if that said it is well.
  *   use     written, compressed too, zeroed, discarded, made longer and shorter, in turns with reading;
  *           above a backing file and without; its bitmaps and snapshots changed; emptied.
+ *   amend   made the other version and back, with narrower and wider refcounts: if the image was well
+ *           before, it is well afterwards and shows the same.
  *
  * Names in the image are not followed: its data file and its backing file are the fuzzer's own. Time
  * is bounded by touching at most TOUCH bytes of the disk and EXTENTS pieces of its map. */
@@ -188,17 +190,19 @@ static void coroutine_fn look_co(const Input *in, uint8_t *buf)
 
 /* ---- repair ---- */
 
-static void coroutine_fn repair_co(const Input *in)
+/* Is it well now? */
+static bool coroutine_fn repair_co(const Input *in)
 {
     BdrvCheckResult res = { .report = finding_take };
     BlockBackend *blk = image_co_open(in, false, false, BDRV_O_RDWR | BDRV_O_CHECK);
 
     if (!blk) {
-        return;
+        return false;
     }
     int ret = bdrv_co_check(blk_bs(blk), &res, BDRV_FIX_LEAKS | BDRV_FIX_ERRORS);
+    bool well = ret >= 0 && !res.corruptions && !res.check_errors && !res.leaks;
 
-    if (ret >= 0 && !res.corruptions && !res.check_errors && !res.leaks) {
+    if (well) {
         memset(&res, 0, sizeof(res));
         ret = bdrv_co_check(blk_bs(blk), &res, 0);
         g_assert_cmpint(ret, >=, 0);
@@ -207,6 +211,58 @@ static void coroutine_fn repair_co(const Input *in)
         g_assert_cmpint(res.leaks, ==, 0);
     }
     blk_unref(blk);
+    return well;
+}
+
+/* ---- amend ---- */
+
+/* A sum over what the first TOUCH bytes show; 0: it cannot be opened, or not be read. */
+static uint32_t coroutine_fn contents_co_sum(const Input *in, uint8_t *buf)
+{
+    BlockBackend *blk = image_co_open(in, false, false, 0);
+    int64_t end = blk ? MIN(blk_co_getlength(blk), TOUCH) : 0;
+    uint32_t sum = 1;
+    int ret = 0;
+
+    for (int64_t at = 0; at < end && !ret; at += PIECE) {
+        ret = blk_co_pread(blk, at, MIN(PIECE, end - at), buf, 0);
+        for (int64_t i = 0; i < MIN(PIECE, end - at); i++) {
+            sum = sum * 31 + buf[i];
+        }
+    }
+    if (blk) {
+        blk_unref(blk);
+    }
+    return blk && !ret ? MAX(sum, 1) : 0;
+}
+
+static void coroutine_fn amend_co(const Input *in, uint8_t *buf)
+{
+    static const struct {
+        unsigned version;
+        int refcount_bits;
+        bool lazy;
+    } steps[] = { { 2, -1, false }, { 3, 64, true }, { 3, 1, false }, { 3, 8, false }, { 2, 16, false }, { 3, 32, false } };
+    bool well = !is_luks(in) && repair_co(in);
+    uint32_t sum = well ? contents_co_sum(in, buf) : 0;
+    BlockBackend *blk = is_luks(in) ? NULL : image_co_open(in, false, false, BDRV_O_RDWR);
+
+    if (!blk) {
+        return;
+    }
+    for (unsigned i = 0; i < G_N_ELEMENTS(steps); i++) {
+        BdrvAmendOptions o = { .version = steps[i].version, .refcount_bits = steps[i].refcount_bits, .size = -1,
+                               .has_lazy_refcounts = true, .lazy_refcounts = steps[i].lazy };
+        Error *err = NULL;
+
+        bdrv_co_amend(blk_bs(blk), &o, &err);
+        error_free(err);
+    }
+    blk_unref(blk);
+    if (sum) {
+        g_assert_cmpint(contents_co_sum(in, buf), ==, sum);
+        g_assert_true(repair_co(in));
+    }
 }
 
 /* ---- use ---- */
@@ -346,6 +402,8 @@ static int coroutine_fn image_op(void *opaque, Error **errp)
     use_co(in, buf, true);
     repair_co(in);
     use_co(in, buf, false);
+    file_write(NAME, in->data, in->size);
+    amend_co(in, buf);
     return 0;
 }
 

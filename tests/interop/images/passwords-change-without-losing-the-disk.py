@@ -7,12 +7,14 @@ and the peer's open what is left.
 """
 import os
 import sys
+import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'lib'))
 from oracle import Server, expect, read_file, run, tool  # noqa: E402
 from sandbox import Skip  # noqa: E402
 
 WORDS = {'s': 'pass', 't': 'two', 'u': 'three'}
+WAIT_S = 4 * float(os.environ.get('INTEROP_WAIT_SECONDS', 15))
 SECRETS = [w for k, v in WORDS.items() for w in ('--object', f'secret,id={k},data={v}')]
 KINDS = {'luks': ('', 'driver=luks,key-secret={key}'),
          'qcow2': ('encrypt.', 'driver=qcow2,encrypt.format=luks,encrypt.key-secret={key}')}
@@ -99,7 +101,8 @@ def in_use(box, args, ours):
 
     def amend(job, **words):
         server.qmp('x-blockdev-amend', **{'job-id': job, 'node-name': 'n', 'options': {'driver': 'luks', **words}})
-        for _ in range(1000):
+        deadline = time.monotonic() + WAIT_S
+        while time.monotonic() < deadline:
             said = server.qmp('human-monitor-command', **{'command-line': 'qemu-io n "read -P 7 0 64k"'})
             expect('failed' not in said, f'a read meanwhile: {said}')
             found = [j for j in server.qmp('query-jobs') if j['status'] == 'concluded']

@@ -10,6 +10,7 @@ typedef struct Widen {
     unsigned order;             /* new */
     uint64_t rb_entries, max;   /* new */
     Qcow2Refs old;              /* counts: all clusters, without the structure that counts them */
+    uint64_t pages_max;         /* of counters */
     uint64_t used_end;          /* cluster behind the last one that is used */
     uint64_t first, blocks, table_clusters, entries;    /* the new structure */
     uint64_t *reftable;
@@ -33,6 +34,11 @@ static int read_block_fn(void *opaque, uint64_t r, void *block, bool *changed)
             error_setg(w->errp, "Cannot decrease refcount entry width to %u bits: Cluster at offset %#" PRIx64
                        " has a refcount of %" PRIu64, 1u << w->order, k << s->cluster_bits, count);
             return -EINVAL;
+        }
+        if (w->old.counts.n_made > w->pages_max) {
+            error_setg(w->errp, "The image refers to more places than its file can hold");
+            error_append_hint(w->errp, "The image is damaged; `liveblk check` tells more.\n");
+            return -EFBIG;
         }
         check_counts_add(&w->old.counts, k, count);
     }
@@ -180,8 +186,11 @@ int coroutine_fn qcow2_co_amend_refcounts(BlockDriverState *bs, unsigned order, 
     int ret;
 
     qcow2_forget_tables(s);
-    qcow2_refs_init(s, &w.old);
-    ret = co_read_counts(&w);
+    ret = qcow2_refs_init(s, &w.old) ? 0 : -ENOMEM;
+    if (!ret) {
+        w.pages_max = check_co_pages_max(bs);
+        ret = co_read_counts(&w);
+    }
     if (!ret) {
         w.first = MAX(w.used_end, s->fresh_from);
         ret = plan(&w);

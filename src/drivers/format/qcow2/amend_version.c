@@ -173,6 +173,11 @@ static int coroutine_fn expand_co_entry(Expand *x, uint64_t entry, uint32_t time
         }
         place = cluster << s->cluster_bits;
         if (times > 1) {
+            /* The refcount table may have grown for it. */
+            if (!check_counts_grow(&x->more.counts, cluster + 1)) {
+                return -ENOMEM;
+            }
+            x->more.clusters = MAX(x->more.clusters, cluster + 1);
             check_counts_add(&x->more.counts, cluster, times - 1);
             x->any_more = true;
         }
@@ -209,8 +214,10 @@ static int coroutine_fn expand_table_fn(void *opaque, uint64_t cluster, void *ta
         qcow2_forget_tables(x->s);
         ret = qcow2_co_refs_step(x->bs, &x->more, REFS_ADD, NULL);
         qcow2_refs_free(&x->more);
-        qcow2_refs_init(x->s, &x->more);
         x->any_more = false;
+        if (!qcow2_refs_init(x->s, &x->more)) {
+            ret = ret ? ret : -ENOMEM;
+        }
     }
     return !ret && *changed ? bdrv_co_flush(x->bs->file->bs) : ret;
 }
@@ -253,11 +260,13 @@ static int coroutine_fn co_expand_snapshots(BlockDriverState *bs, Error **errp)
 {
     Expand x = { .bs = bs, .s = bs->opaque };
     GArray *places = g_array_new(false, false, sizeof(Qcow2Place));
-    int ret;
+    int ret = -ENOMEM;
 
-    qcow2_refs_init(x.s, &x.more);
-    check_counts_init(&x.times, x.more.clusters);
-    ret = expand_co_places(&x, places, errp);
+    if (!qcow2_refs_init(x.s, &x.more) || !check_counts_init(&x.times, x.more.clusters)) {
+        error_setg_errno(errp, ENOMEM, "Could not count the references of the image");
+    } else {
+        ret = expand_co_places(&x, places, errp);
+    }
     qcow2_forget_tables(x.s);
     if (!ret) {
         ret = qcow2_co_walk_tables(bs, places, 1, expand_table_fn, &x);

@@ -43,6 +43,8 @@ typedef struct CheckCounts {
 
 /* False: no memory; free all the same. */
 bool check_counts_init(CheckCounts *c, uint64_t clusters);
+/* For so many clusters, if there were less. False: no memory, and nothing has changed. */
+bool check_counts_grow(CheckCounts *c, uint64_t clusters);
 void check_counts_free(CheckCounts *c);
 /* Up to UINT32_MAX, where it stays. @cluster is within what init was told. */
 void check_counts_add(CheckCounts *c, uint64_t cluster, uint32_t n);

@@ -14,6 +14,23 @@ bool check_counts_init(CheckCounts *c, uint64_t clusters)
     return c->pages;
 }
 
+bool check_counts_grow(CheckCounts *c, uint64_t clusters)
+{
+    uint64_t n = (clusters >> CHECK_PAGE_BITS) + 1;
+
+    if (n > c->n_pages) {
+        CheckPage **pages = n <= PAGES_MAX ? g_try_renew(CheckPage *, c->pages, n) : NULL;
+
+        if (!pages) {
+            return false;
+        }
+        memset(pages + c->n_pages, 0, (n - c->n_pages) * sizeof(*pages));
+        c->pages = pages;
+        c->n_pages = n;
+    }
+    return true;
+}
+
 void check_counts_free(CheckCounts *c)
 {
     for (uint64_t i = 0; c->pages && i < c->n_pages; i++) {

@@ -352,7 +352,9 @@ static int coroutine_fn goto_co_plan(BlockDriverState *bs, Goto *g, Error **errp
         ret = qcow2_co_refs_count_tree(bs, &g->down, s->l1_table, s->l1_size, errp);
     }
     if (!ret) {
-        qcow2_refs_count_range(s, &g->down, s->l1_offset, s->l1_size * 8ULL);
+        ret = qcow2_refs_count_range(s, &g->down, s->l1_offset, s->l1_size * 8ULL, "the L1 table", errp);
+    }
+    if (!ret) {
         ret = qcow2_co_refs_step(bs, &g->down, REFS_CAN_SUB, errp);
     }
     return ret;
@@ -464,8 +466,12 @@ static int coroutine_fn delete_co_plan(BlockDriverState *bs, const Qcow2Snapshot
     int ret = l1 ? qcow2_co_refs_count_tree(bs, r, l1, sn->l1_size, errp) : -EIO;
 
     if (!ret) {
-        qcow2_refs_count_range(s, r, sn->l1_offset, sn->l1_size * 8ULL);
-        qcow2_refs_count_range(s, r, s->snapshots_offset, s->snapshots_bytes);
+        ret = qcow2_refs_count_range(s, r, sn->l1_offset, sn->l1_size * 8ULL, "the snapshot's L1 table", errp);
+    }
+    if (!ret) {
+        ret = qcow2_refs_count_range(s, r, s->snapshots_offset, s->snapshots_bytes, "the table of snapshots", errp);
+    }
+    if (!ret) {
         ret = qcow2_co_refs_step(bs, r, REFS_CAN_SUB, errp);
     }
     return ret;

@@ -83,13 +83,15 @@ typedef enum Qcow2RefsStep {
     REFS_SUB,
 } Qcow2RefsStep;
 
-void qcow2_refs_init(Qcow2State *s, Qcow2Refs *r);
+/* False: no memory; free all the same. Counting a tree says so by itself. */
+bool qcow2_refs_init(Qcow2State *s, Qcow2Refs *r);
 void qcow2_refs_free(Qcow2Refs *r);
 /* Count all that L1 table @l1 refers to, once more. */
 int coroutine_fn qcow2_co_refs_count_tree(BlockDriverState *bs, Qcow2Refs *r, const uint64_t *l1, uint32_t l1_size,
                                           Error **errp);
-/* Count the clusters of [offset, +bytes). */
-void qcow2_refs_count_range(Qcow2State *s, Qcow2Refs *r, uint64_t offset, uint64_t bytes);
+/* Count the clusters of [offset, +bytes), which is @what. -EIO: no file has this place. */
+int qcow2_refs_count_range(Qcow2State *s, Qcow2Refs *r, uint64_t offset, uint64_t bytes, const char *what,
+                           Error **errp);
 /* What was counted against the refcounts on disk, or added to them, or taken away. Asking first makes
  * sure that the doing cannot fail but for I/O errors. */
 int coroutine_fn qcow2_co_refs_step(BlockDriverState *bs, Qcow2Refs *r, Qcow2RefsStep step, Error **errp);

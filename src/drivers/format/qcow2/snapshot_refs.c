@@ -114,11 +114,11 @@ int coroutine_fn qcow2_co_walk_tables(BlockDriverState *bs, GArray *places, unsi
 
 /* ---- counting ---- */
 
-void qcow2_refs_init(Qcow2State *s, Qcow2Refs *r)
+bool qcow2_refs_init(Qcow2State *s, Qcow2Refs *r)
 {
     *r = (Qcow2Refs) { .clusters = MIN(s->reftable_size * s->rb_entries, s->cluster_max) };
     r->freed = g_array_new(false, false, sizeof(Qcow2Run));
-    check_counts_init(&r->counts, r->clusters);
+    return check_counts_init(&r->counts, r->clusters);
 }
 
 void qcow2_refs_free(Qcow2Refs *r)
@@ -127,11 +127,20 @@ void qcow2_refs_free(Qcow2Refs *r)
     g_array_free(r->freed, true);
 }
 
-void qcow2_refs_count_range(Qcow2State *s, Qcow2Refs *r, uint64_t offset, uint64_t bytes)
+int qcow2_refs_count_range(Qcow2State *s, Qcow2Refs *r, uint64_t offset, uint64_t bytes, const char *what, Error **errp)
 {
-    for (uint64_t k = offset >> s->cluster_bits; bytes && k <= (offset + bytes - 1) >> s->cluster_bits; k++) {
+    uint64_t first = offset >> s->cluster_bits;
+    uint64_t n = bytes ? DIV_ROUND_UP((offset & (s->cluster_size - 1)) + bytes, s->cluster_size) : 0;
+
+    if (first > r->clusters || n > r->clusters - first) {
+        error_setg(errp, "The offset of %s, %#" PRIx64 ", is invalid", what, offset);
+        error_append_hint(errp, "The image is damaged; `liveblk check` tells more.\n");
+        return -EIO;
+    }
+    for (uint64_t k = first; k < first + n; k++) {
         check_counts_add(&r->counts, k, 1);
     }
+    return 0;
 }
 
 static const char too_scattered[] = "The image refers to more places than its file can hold";
