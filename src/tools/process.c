@@ -124,6 +124,12 @@ static void iothreads_destroy(void)
 }
 
 static const char *pid_file_path;
+static void (*before_end)(void);
+
+void process_before_end(void (*fn)(void))
+{
+    before_end = fn;
+}
 
 /* Nobody waits for us any longer, and nothing of ours is left lying. */
 static void last_words(void)
@@ -138,6 +144,9 @@ static void last_words(void)
 
 void process_end(void)
 {
+    if (before_end) {
+        before_end();
+    }
     human_monitor_end();
     bool clean = ending_run(last_words);
 

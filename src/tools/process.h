@@ -18,6 +18,8 @@ void process_start(void);
 /* Write @pid_file (NULL: none; removed at the end), let the parent of process_daemonize() go, serve
  * until told to quit, then process_end(). The exit code. */
 int process_run(const char *pid_file);
+/* What process_end() is to do first, while everything still runs: @fn may run the loop. */
+void process_before_end(void (*fn)(void));
 /* End exports, jobs and nodes, in this order, and tell control clients; in bounded time: if storage does not answer any
  * more the program ends here, with a failure. process_run() does it; itself for a program that cannot start. */
 void process_end(void);

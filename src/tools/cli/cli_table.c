@@ -180,6 +180,7 @@ static const CliOption serve_options[] = {
     { "tls", 0, CLI_PATH, "FOLDER", "encrypt: ca-cert.pem, server-cert.pem and server-key.pem, or keys.psk, are in FOLDER; "
       "clients need a certificate of the same authority, or a key" },
     { "tls-allow", 0, CLI_TEXT, "WHO", "with --tls: let in this client only, by its certificate's full name or its key's user" },
+    { "device", 0, CLI_PATH, "DEVICE", "have the kernel show the image as a disk, /dev/nbd0 or another (modprobe nbd); it can be mounted" },
     { "control", 'c', CLI_PATH, "PATH", "where the control socket is to be; default: NAME.qmp in the runtime folder" },
     { "iothreads", 0, CLI_COUNT, "N", "event loops beside the main one that the exports share; default: none" },
     { "detach", 'd', CLI_FLAG, NULL, "go to the background once it serves" },
@@ -326,6 +327,7 @@ const CliCommand cli_commands[] = {
       serve_options, false, true,
       "liveblk serve disk.qcow2\n"
       "liveblk serve --detach --listen 127.0.0.1:10809 a.qcow2 b.img\n"
+      "liveblk serve --detach --device /dev/nbd0 disk.qcow2   # mount /dev/nbd0p1 /mnt; liveblk qmp quit ends it\n"
       "liveblk serve --listen 0.0.0.0:10809 --tls /etc/pki/nbd disk.qcow2", cli_serve },
     { "mirror", "TARGET", 1, 1, "mirror a served disk to another file while it is in use",
       "Tells a running server to copy a disk to TARGET and to keep both the same. Without --pivot or --stop "

@@ -3,6 +3,7 @@
 #include "cli/cli.h"
 #include "cli/client.h"
 #include "ops/ops.h"
+#include "nbd_device.h"
 #include "process.h"
 #include "base/str.h"
 #include "block/block_int-global-state.h"
@@ -186,6 +187,38 @@ static int coroutine_fn serve_op(void *opaque, Error **errp)
     return ret;
 }
 
+/* ---- a disk of the kernel ---- */
+
+static NbdDevice *kernel_device;
+
+static void device_ended(void *opaque)
+{
+    const Serve *s = opaque;
+
+    error_report("%s has been disconnected; the image is served further", cli_get(s->args, "device"));
+    nbd_device_free(kernel_device);
+    kernel_device = NULL;
+}
+
+static void device_part(void)
+{
+    if (kernel_device) {
+        nbd_device_disconnect(kernel_device);
+    }
+}
+
+static int device_start(Serve *s, Error **errp)
+{
+    const char *device = cli_get(s->args, "device");
+
+    if (!device) {
+        return 0;
+    }
+    kernel_device = nbd_device_connect(device, s->nbd_path, g_ptr_array_index(s->names, 0), device_ended, s, errp);
+    process_before_end(device_part);
+    return kernel_device ? 0 : -EIO;
+}
+
 /* ---- sockets ---- */
 
 static bool in_use(const char *path)
@@ -274,6 +307,9 @@ static void say(Serve *s)
             qdict_put_str(e, "name", name);
             qdict_put_str(e, "image", cli_arg(s->args, i));
             qdict_put_str(e, "uri", uri);
+            if (cli_get(s->args, "device")) {
+                qdict_put_str(e, "device", cli_get(s->args, "device"));
+            }
             qlist_append(list, e);
         }
         qdict_put_obj(d, "exports", list);
@@ -285,6 +321,9 @@ static void say(Serve *s)
             g_autofree char *uri = uri_of(s, g_ptr_array_index(s->names, i));
 
             printf("%-10s %s\n", (char *)g_ptr_array_index(s->names, i), uri);
+        }
+        if (cli_get(s->args, "device")) {
+            printf("%-10s %s\n", "device", cli_get(s->args, "device"));
         }
         printf("%-10s %s\n", "control", s->control);
     }
@@ -311,6 +350,12 @@ int cli_serve(CliArgs *a)
     if (cli_get(a, "name") && !id_wellformed(cli_get(a, "name"))) {
         return cli_usage("--name: '%s' is not a name: a letter, then letters, digits, - . _", cli_get(a, "name"));
     }
+    if (cli_get(a, "device") && a->args->len > 1) {
+        return cli_usage("--device is for one image");
+    }
+    if (cli_get(a, "device") && (cli_get(a, "listen") || cli_get(a, "tls"))) {
+        return cli_usage("--device needs a unix socket without TLS: leave out --%s", cli_get(a, "listen") ? "listen" : "tls");
+    }
     if (cli_get(a, "tls-allow") && !cli_get(a, "tls")) {
         return cli_usage("--tls-allow is of use with --tls only");
     }
@@ -331,7 +376,7 @@ int cli_serve(CliArgs *a)
         process_daemonize();
     }
     process_start();
-    if (ops_run(serve_op, &s, &err) < 0 || control_start(&s, &err) < 0) {
+    if (ops_run(serve_op, &s, &err) < 0 || control_start(&s, &err) < 0 || device_start(&s, &err) < 0) {
         process_end();
         serve_free(&s);
         return cli_fail(err);
@@ -339,6 +384,7 @@ int cli_serve(CliArgs *a)
     say(&s);
     int ret = process_run(cli_get(a, "pidfile"));
 
+    nbd_device_free(kernel_device);
     serve_free(&s);
     return ret;
 }

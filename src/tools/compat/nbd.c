@@ -2,70 +2,57 @@
 /* nbd.c: qemu-nbd: one image as an NBD export, until the last client leaves. */
 #include "compat/nbd.h"
 #include "block/export.h"
+#include "nbd_device.h"
 #include "process.h"
-#include "trace_option.h"
 #include "qmp/monitor.h"
 #include "qmp/qmp_private.h"
 #include "qapi-commands.h"
-#include <getopt.h>
+#include <fcntl.h>
 
-enum { OPT_AIO = 256, OPT_CACHE, OPT_DETECT_ZEROES, OPT_DISCARD, OPT_FORK, OPT_HANDSHAKE, OPT_IMAGE_OPTS, OPT_OBJECT,
-       OPT_PID_FILE, OPT_SELINUX, OPT_TLS_AUTHZ, OPT_TLS_CREDS, OPT_TLS_HOSTNAME };
-
-#define SHARED_MAX      100000
 #define FIRST_PASSED_FD 3       /* of a service manager: sd_listen_fds(3) */
+#define DEVICE_SOCKET   "/var/lock/qemu-nbd-%s"
 
-static const CompatOption nbd_options[] = {
-    { 'b', "bind", "HOST", "address to listen on, or to connect to (0.0.0.0)" },
-    { 'p', "port", "PORT", "TCP port (10809)" },
-    { 'k', "socket", "PATH", "unix socket in place of TCP" },
-    { 'e', "shared", "N", "clients at once (1); 0: any number" },
-    { 't', "persistent", NULL, "go on when the last client has left" },
-    { 'v', "verbose", NULL, "stay on the terminal and tell what happens" },
-    { 'x', "export-name", "NAME", "name of the export (none)" },
-    { 'D', "description", "TEXT", "description of the export, for people" },
-    { OPT_HANDSHAKE, "handshake-limit", "SECONDS", "time that a client has to negotiate (10); 0: any" },
-    { 'o', "offset", "N", "leave out so many bytes at the start" },
-    { 'A', "allocation-depth", NULL, "tell clients which image of the chain data is in" },
-    { 'B', "bitmap", "NAME", "tell clients what a bitmap of the image marks" },
-    { 'L', "list", NULL, "tell what a server exports, and end" },
-    { OPT_OBJECT, "object", "OBJECT", "make an object, such as a secret" },
-    { OPT_TLS_CREDS, "tls-creds", "ID", "encrypt, with the credentials of an object" },
-    { OPT_TLS_AUTHZ, "tls-authz", "ID", "let in only those whom an object knows" },
-    { OPT_TLS_HOSTNAME, "tls-hostname", "NAME", "name that the server's certificate has to have, with --list" },
-    { 'T', "trace", "PATTERN", "tell what happens, on standard error" },
-    { OPT_FORK, "fork", NULL, "go to the background when it serves" },
-    { OPT_PID_FILE, "pid-file", "PATH", "write the process number there" },
-    { OPT_SELINUX, "selinux-label", "LABEL", "not in this build" },
-    { 'c', "connect", "DEVICE", "not in this build: `nbd-client -unix SOCKET DEVICE` does it" },
-    { 'd', "disconnect", "DEVICE", "not in this build: `nbd-client -d DEVICE` does it" },
-    { 'f', "format", "FMT", "format of the image (probed)" },
-    { OPT_IMAGE_OPTS, "image-opts", NULL, "FILE is options, not a name" },
-    { 'r', "read-only", NULL, "clients cannot write" },
-    { 's', "snapshot", NULL, "what is written goes to a temporary file, and is lost at the end" },
-    { 'l', "load-snapshot", "SNAPSHOT", "serve what a snapshot inside the image holds, for reading" },
-    { 'n', "nocache", NULL, "the same as --cache=none" },
-    { OPT_CACHE, "cache", "MODE", "how the host caches (writeback)" },
-    { OPT_AIO, "aio", "MODE", "threads, native or io_uring" },
-    { OPT_DISCARD, "discard", "MODE", "ignore or unmap (ignore)" },
-    { OPT_DETECT_ZEROES, "detect-zeroes", "MODE", "off, on or unmap" },
-    { 0 },
-};
+static NbdDevice *kernel_device;        /* --connect */
 
-static const CompatCommand nbd_program = {
-    "", "Serve an image over NBD.", "[OPTIONS] FILE", nbd_options, NULL,
-};
+/* ---- what the host decides ---- */
 
-typedef struct NbdCall {
-    CompatOpen open;
-    CompatSnapshot loaded;
-    NbdWhere where;
-    bool list, fork, persistent, read_only, snapshot, cache_given, writethrough, depth, image_option;
-    uint64_t offset;
-    uint32_t shared, handshake_s;
-    const char *export_name, *description, *pid_file, *tls_creds, *tls_authz, *tls_hostname;
-    GPtrArray *bitmaps, *objects;       /* objects: made when the process is what it will be */
-} NbdCall;
+/* How many sockets a service manager hands over. The variables are for this process only, which ends here if the sockets
+ * are not there. */
+static unsigned passed_fds(void)
+{
+    const char *pid = getenv("LISTEN_PID"), *n = getenv("LISTEN_FDS");
+    char *end_pid = NULL, *end_n = NULL;
+    uint64_t fds = 0;
+
+    if (pid && n && g_ascii_isdigit(*pid) && g_ascii_isdigit(*n) && g_ascii_strtoull(pid, &end_pid, 10) == getpid() && !*end_pid) {
+        fds = g_ascii_strtoull(n, &end_n, 10);
+        fds = *end_n ? 0 : MIN(fds, UINT32_MAX);
+        for (uint64_t fd = FIRST_PASSED_FD; fd < FIRST_PASSED_FD + fds; fd++) {
+            if (fcntl(fd, F_SETFD, FD_CLOEXEC) < 0) {
+                compat_fail("Socket activation failed: invalid file descriptor fd = %" PRIu64 ": %s", fd, strerror(errno));
+                exit(EXIT_FAILURE);
+            }
+        }
+    }
+    unsetenv("LISTEN_PID");
+    unsetenv("LISTEN_FDS");
+    return fds;
+}
+
+/* The security context of the sockets that this thread makes from now on; NULL: the usual one. As in proc(5). 0 or
+ * -errno. */
+static int socket_label(const char *label)
+{
+    int fd = open("/proc/thread-self/attr/sockcreate", O_RDWR | O_CLOEXEC), ret = fd < 0 ? -errno : 0;
+
+    if (fd >= 0 && write(fd, label, label ? strlen(label) + 1 : 0) < 0) {
+        ret = -errno;
+    }
+    if (fd >= 0) {
+        close(fd);
+    }
+    return ret;
+}
 
 /* ---- serving ---- */
 
@@ -99,9 +86,7 @@ static BlockBackend *coroutine_fn open_image(NbdCall *call, Error **errp)
 
 static void socket_address(const NbdCall *call, SocketAddress *addr)
 {
-    const char *pid = getenv("LISTEN_PID"), *n = getenv("LISTEN_FDS");
-
-    if (pid && n && atol(pid) == getpid() && atol(n) == 1) {
+    if (call->passed_fds) {
         addr->type = SOCKET_ADDRESS_TYPE_FD;
         addr->u.fd.str = g_strdup_printf("%d", FIRST_PASSED_FD);
     } else if (call->where.socket) {
@@ -159,6 +144,9 @@ static int coroutine_fn serve_op(void *opaque, Error **errp)
     blk_unref(blk);
     socket_address(call, &addr);
     ret = nbd_server_start_options(&server, errp);
+    if (call->selinux_label) {
+        socket_label(NULL);
+    }
     if (ret == 0) {
         ret = add_export(call, bs, errp);
         if (ret < 0) {
@@ -179,11 +167,65 @@ static void last_client_gone(unsigned left)
     }
 }
 
-static int serve(NbdCall *call)
+/* ---- the kernel's devices ---- */
+
+static void device_ended(void *opaque)
+{
+    monitor_request_quit();
+}
+
+static void device_part(void)
+{
+    if (kernel_device) {
+        nbd_device_disconnect(kernel_device);
+    }
+}
+
+static int connect_device(const NbdCall *call, Error **errp)
+{
+    kernel_device = nbd_device_connect(call->device, call->where.socket, call->export_name, device_ended, NULL, errp);
+    if (!kernel_device) {
+        return -EIO;
+    }
+    process_before_end(device_part);
+    if (call->verbose) {
+        fprintf(stderr, "NBD device %s is now connected to %s\n", call->device, call->open.name);
+    }
+    return 0;
+}
+
+static int disconnect(const char *device)
 {
     Error *err = NULL;
 
-    if (call->fork) {
+    if (nbd_device_detach(device, &err) < 0) {
+        error_report_err(err);
+        return EXIT_FAILURE;
+    }
+    printf("%s disconnected\n", device);
+    return EXIT_SUCCESS;
+}
+
+/* ---- the program ---- */
+
+static int fail(Error *err)
+{
+    error_report_err(err);
+    process_end();
+    return EXIT_FAILURE;
+}
+
+static int serve(NbdCall *call)
+{
+    g_autofree char *base = call->device ? g_path_get_basename(call->device) : NULL;
+    g_autofree char *path = call->device && !call->where.socket ? g_strdup_printf(DEVICE_SOCKET, base) : NULL;
+    Error *err = NULL;
+
+    if (path) {
+        call->where.socket = path;
+    }
+    /* A device's server is where people look for their prompt to come back. */
+    if (call->fork || (call->device && !call->verbose)) {
         process_daemonize();
     }
     process_start();
@@ -193,15 +235,25 @@ static int serve(NbdCall *call)
             return EXIT_FAILURE;
         }
     }
-    if (ops_run(serve_op, call, &err) < 0) {
-        error_report_err(err);
+    int ret = call->selinux_label ? socket_label(call->selinux_label) : 0;
+
+    if (ret < 0) {
+        compat_fail("Cannot set SELinux socket create context to %s: %s", call->selinux_label, strerror(-ret));
         process_end();
         return EXIT_FAILURE;
     }
-    if (!call->persistent) {
+    if (ops_run(serve_op, call, &err) < 0) {
+        return fail(err);
+    }
+    if (!call->persistent && !call->device) {
         nbd_server_on_client_gone(last_client_gone);
     }
-    return process_run(call->pid_file);
+    if (call->device && connect_device(call, &err) < 0) {
+        return fail(err);
+    }
+    ret = process_run(call->pid_file);
+    nbd_device_free(kernel_device);
+    return ret;
 }
 
 static int list(const NbdCall *call)
@@ -214,227 +266,15 @@ static int list(const NbdCall *call)
     return nbd_list(&call->where, call->tls_creds, call->tls_hostname);
 }
 
-/* ---- options ---- */
-
-static bool number(const char *text, uint64_t max, uint64_t *value)
-{
-    char *end;
-
-    errno = 0;
-    *value = g_ascii_strtoull(text, &end, 0);
-    return g_ascii_isdigit(*text) && !*end && !errno && *value <= max;
-}
-
-static bool take_cache(NbdCall *call, const char *mode)
-{
-    if (call->cache_given) {
-        compat_fail("-n and --cache can only be specified once");
-        return false;
-    }
-    call->cache_given = true;
-    if (!compat_cache_mode(mode, &call->open.cache_flags, &call->writethrough)) {
-        compat_fail("Invalid cache mode `%s'", mode);
-        return false;
-    }
-    return true;
-}
-
-static bool take_image_option(NbdCall *call, int c)
-{
-    bool unmap = !g_strcmp0(optarg, "unmap") || !g_strcmp0(optarg, "on");
-
-    call->image_option |= c != 'r';
-    switch (c) {
-    case 'f': call->open.format = optarg; break;
-    case OPT_IMAGE_OPTS: call->open.image_opts = true; break;
-    case 'r': call->read_only = true; break;
-    case 's': call->snapshot = true; break;
-    case 'l':
-        call->read_only = true;
-        return compat_snapshot_parse(optarg, &call->loaded);
-    case 'n': return take_cache(call, "none");
-    case OPT_CACHE: return take_cache(call, optarg);
-    case OPT_AIO:
-        if (!compat_aio_mode(optarg)) {
-            compat_fail("Invalid aio mode '%s'", optarg);
-            return false;
-        }
-        call->open.aio = optarg;
-        break;
-    case OPT_DISCARD:
-        if (!unmap && strcmp(optarg, "ignore") && strcmp(optarg, "off")) {
-            compat_fail("Invalid discard mode `%s'", optarg);
-            return false;
-        }
-        call->open.unmap = unmap;
-        break;
-    case OPT_DETECT_ZEROES:
-        if (qapi_enum_parse(&qapi_type_BlockdevDetectZeroesOptions, optarg) < 0) {
-            compat_fail("Failed to parse detect_zeroes mode: invalid parameter value: %s", optarg);
-            return false;
-        }
-        call->open.detect_zeroes = optarg;
-        break;
-    case 'o':
-        if (!number(optarg, INT64_MAX, &call->offset)) {
-            compat_fail("Invalid offset '%s'", optarg);
-            return false;
-        }
-        break;
-    }
-    return true;
-}
-
-static bool take_server_option(NbdCall *call, int c)
-{
-    uint64_t n;
-
-    switch (c) {
-    case 'b': call->where.host = optarg; break;
-    case 'p': call->where.port = optarg; break;
-    case 'k':
-        if (*optarg != '/') {
-            compat_fail("socket path must be absolute");
-            return false;
-        }
-        call->where.socket = optarg;
-        break;
-    case 'e':
-        if (!number(optarg, SHARED_MAX, &n)) {
-            compat_fail("Invalid shared device number '%s'", optarg);
-            return false;
-        }
-        call->shared = n;
-        break;
-    case OPT_HANDSHAKE:
-        if (!number(optarg, UINT32_MAX, &n)) {
-            compat_fail("Invalid handshake limit '%s'", optarg);
-            return false;
-        }
-        call->handshake_s = n;
-        break;
-    case 't': call->persistent = true; break;
-    case 'x': call->export_name = optarg; call->image_option = true; break;
-    case 'D': call->description = optarg; call->image_option = true; break;
-    case 'A': call->depth = true; break;
-    case 'B': g_ptr_array_add(call->bitmaps, optarg); break;
-    case OPT_FORK: call->fork = true; break;
-    case OPT_PID_FILE: call->pid_file = optarg; break;
-    case OPT_TLS_CREDS: call->tls_creds = optarg; break;
-    case OPT_TLS_AUTHZ: call->tls_authz = optarg; break;
-    case OPT_TLS_HOSTNAME: call->tls_hostname = optarg; break;
-    case OPT_OBJECT: g_ptr_array_add(call->objects, optarg); break;
-    }
-    return true;
-}
-
-static bool take_option(NbdCall *call, int c)
-{
-    Error *err = NULL;
-
-    switch (c) {
-    case 'L': call->list = true; return true;
-    case 'c':
-    case 'd':
-        compat_fail("%s: connecting the kernel's devices is not built in; nbd-client does that", optarg);
-        return false;
-    case OPT_SELINUX:
-        compat_fail("--selinux-label is not built in");
-        return false;
-    case 'v':
-    case 'T':
-        if (trace_option(c == 'v' ? "export" : optarg, &err) < 0) {
-            error_report_err(err);
-            return false;
-        }
-        return true;
-    case 'f': case 'l': case 'r': case 's': case 'n': case 'o': case OPT_IMAGE_OPTS: case OPT_CACHE: case OPT_AIO: case OPT_DISCARD:
-    case OPT_DETECT_ZEROES:
-        return take_image_option(call, c);
-    default:
-        return take_server_option(call, c);
-    }
-}
-
-/* Options that do not go together: 1 after reporting, else 0. */
-static int check_options(const NbdCall *call, int n_files)
-{
-    if (call->list && n_files) {
-        return compat_fail("List mode is incompatible with a file name");
-    }
-    if (call->list && (call->image_option || call->depth || call->bitmaps->len)) {
-        return compat_fail("List mode is incompatible with per-device settings");
-    }
-    if (call->list && call->fork) {
-        return compat_fail("List mode is incompatible with forking");
-    }
-    if (!call->list && n_files != 1) {
-        compat_fail("Invalid number of arguments");
-        fprintf(stderr, "Try `%s --help' for more information.\n", compat_program);
-        return EXIT_FAILURE;
-    }
-    if (call->open.image_opts && call->open.format) {
-        return compat_fail("--image-opts and -f are mutually exclusive");
-    }
-    if (call->tls_authz && !call->tls_creds) {
-        return compat_fail("--tls-authz is not permitted without --tls-creds");
-    }
-    if (call->tls_authz && call->list) {
-        return compat_fail("TLS authorization is incompatible with export list");
-    }
-    if (call->tls_hostname && !call->tls_creds) {
-        return compat_fail("--tls-hostname is not permitted without --tls-creds");
-    }
-    if (call->tls_hostname && !call->list) {
-        return compat_fail("TLS hostname is only supported with export list");
-    }
-    if (call->open.detect_zeroes && !strcmp(call->open.detect_zeroes, "unmap") && !call->open.unmap) {
-        return compat_fail("setting detect-zeroes to unmap is not allowed without setting discard operation to unmap");
-    }
-    return 0;
-}
-
-static bool parse(NbdCall *call, int argc, char **argv, int *status)
-{
-    struct option longs[G_N_ELEMENTS(nbd_options) + 3] = { { "help", no_argument, NULL, 'h' },
-                                                           { "version", no_argument, NULL, 'V' } };
-    int c, n = 2;
-
-    for (const CompatOption *o = nbd_options; o->c; o++) {
-        longs[n++] = (struct option) { o->name, o->arg ? required_argument : no_argument, NULL, o->c };
-    }
-    *status = EXIT_SUCCESS;
-    while ((c = getopt_long(argc, argv, "hVb:p:k:e:tvx:D:o:AB:LT:c:d:f:l:rsn", longs, NULL)) != -1) {
-        switch (c) {
-        case 'h':
-            compat_print_help(&nbd_program, g_get_prgname());
-            return false;
-        case 'V':
-            printf("%s " LIVEBLK_VERSION " (liveblk)\nCopyright (c) 2026 The liveblk authors\n", g_get_prgname());
-            return false;
-        case '?':
-            compat_fail("Try `%s --help' for more information.", compat_program);
-            *status = EXIT_FAILURE;
-            return false;
-        }
-        if (!take_option(call, c)) {
-            *status = EXIT_FAILURE;
-            return false;
-        }
-    }
-    *status = check_options(call, argc - optind);
-    return !*status;
-}
-
 int nbd_main(int argc, char **argv)
 {
-    NbdCall call = { .where = { .host = "0.0.0.0", .port = "10809" }, .shared = 1, .handshake_s = 10, .export_name = "",
+    NbdCall call = { .passed_fds = passed_fds(), .where = { .host = "0.0.0.0", .port = "10809" }, .shared = 1, .handshake_s = 10, .export_name = "",
                      .bitmaps = g_ptr_array_new(), .objects = g_ptr_array_new() };
     int status;
 
-    if (parse(&call, argc, argv, &status)) {
+    if (nbd_parse(&call, argc, argv, &status)) {
         call.open.name = argv[optind];
-        status = call.list ? list(&call) : serve(&call);
+        status = call.disconnect ? disconnect(call.open.name) : call.list ? list(&call) : serve(&call);
     }
     compat_snapshot_clear(&call.loaded);
     g_ptr_array_free(call.bitmaps, true);

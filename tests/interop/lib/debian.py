@@ -119,7 +119,24 @@ class Cpio:
         self.out.close()
 
 
-def initramfs(path, modules_folder, modules, script):
+def _libraries(program):
+    """What it is linked with, the loader too."""
+    got = subprocess.run(['ldd', program], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=False)
+    return set(re.findall(r'(/\S+) \(0x', got.stdout))
+
+
+def loaded_libraries(*names):
+    """Paths of libNAME.so.* here, as the loader finds them."""
+    ldconfig = shutil.which('ldconfig', path='/usr/sbin:/sbin:' + os.environ['PATH'])
+    got = subprocess.run([ldconfig or 'ldconfig', '-p'], stdout=subprocess.PIPE, text=True, check=False).stdout
+    found = [re.search(rf'lib{name}\.so\.\d+ \(.*x86-64\) => (\S+)', got) for name in names]
+    if not all(found):
+        raise Skip(f'not all of {names} are installed')
+    return [m.group(1) for m in found]
+
+
+def initramfs(path, modules_folder, modules, script, programs=(), more=()):
+    """programs: {name in /bin: path here}, with their libraries; more: libraries that are loaded at run time."""
     busybox, = packages('busybox-static')
     order = _module_order(modules_folder, modules)
     c = Cpio(path)
@@ -129,6 +146,21 @@ def initramfs(path, modules_folder, modules, script):
         c.add('bin/busybox', 0o100755, f.read())
     for name in BUSYBOX_NAMES:
         c.add('bin/' + name, 0o120777, b'busybox')
+    files = {'bin/' + name: p for name, p in dict(programs).items()}
+    for p in list(files.values()) + list(more):
+        files.update((lib.lstrip('/'), lib) for lib in _libraries(p))
+    files.update((lib.lstrip('/'), lib) for lib in more)
+    folders = {'bin'}
+    for name in sorted(files):
+        above = os.path.dirname(name)
+        while above and above not in folders:
+            folders.add(above)
+            above = os.path.dirname(above)
+    for d in sorted(folders - {'bin'}):
+        c.add(d, 0o40755)
+    for name, p in sorted(files.items()):
+        with open(p, 'rb') as f:
+            c.add(name, 0o100755, f.read())
     load = ''
     for p in order:
         with open(p, 'rb') as f:
