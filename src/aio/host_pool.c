@@ -17,7 +17,7 @@
 typedef struct Worker {
     HostPool *pool;
     pthread_t thread;
-    SLIST_ENTRY(Worker) link;       /* of those that have ended */
+    SLIST_ENTRY(Worker) link;       /* of those that were stopped */
 } Worker;
 
 typedef STAILQ_HEAD(, HostRequest) RequestList;
@@ -31,7 +31,7 @@ struct HostPool {
     unsigned threads, bulk_running;
     unsigned idle, called;          /* asleep; called to work and not yet awake */
     bool stopping;
-    SLIST_HEAD(, Worker) ended;     /* to be joined */
+    SLIST_HEAD(, Worker) ended;     /* as the pool stops; to be joined */
 };
 
 /* What a queued request says to a worker; private_[0] is the link of done_stack. */
@@ -103,8 +103,13 @@ static void *worker_main(void *opaque)
         }
     } while (pool_idle(pool));
     pool->threads--;
-    SLIST_INSERT_HEAD(&pool->ended, worker, link);
-    pthread_cond_signal(&pool->changed);
+    if (pool->stopping) {
+        SLIST_INSERT_HEAD(&pool->ended, worker, link);
+        pthread_cond_signal(&pool->changed);
+    } else {
+        pthread_detach(worker->thread);     /* nobody may come for long who would join it */
+        g_free(worker);
+    }
     pthread_mutex_unlock(&pool->mutex);
     return NULL;
 }
@@ -128,7 +133,6 @@ static void pool_grow(HostPool *pool)
     sigset_t all, old;
     int ret;
 
-    pool_join_ended(pool);
     worker->pool = pool;
     sigfillset(&all);
     pthread_sigmask(SIG_BLOCK, &all, &old);
