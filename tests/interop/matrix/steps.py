@@ -258,6 +258,7 @@ def rebase(im):
     if im.backing and im.rng.random() < 0.3:
         im.run(im.side(), 'qemu-img', 'rebase', '-b', '', *im.where())
         im.backing, im.below = None, b''
+        im.touch_all()
         return True
     old, name = im.backing, 'base1' if im.backing == 'base0' else 'base0'
     size = max(512, len(im.disk) // 512 * 512 + im.rng.randrange(-20, 20) * 4096)
@@ -266,6 +267,7 @@ def rebase(im):
     told = name if im.encrypted == 'none' else im.file(name)
     im.run(im.side(), 'qemu-img', 'rebase', '-b', told, '-F', fmt, *im.where())
     im.backing, im.below = name, below
+    im.touch_all()              # what differs below is in the image itself now
     if old:
         os.remove(im.file(old))
     return True
