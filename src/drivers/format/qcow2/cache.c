@@ -53,6 +53,18 @@ void qcow2_cache_forget(Qcow2Cache *c)
     }
 }
 
+void qcow2_cache_forget_clean(Qcow2Cache *c)
+{
+    Qcow2Table *t, *next;
+
+    TAILQ_FOREACH_SAFE(t, &c->lru, lru, next) {
+        if (!table_is_dirty(t)) {
+            g_assert(!t->pins);
+            table_remove(c, t);
+        }
+    }
+}
+
 void qcow2_cache_destroy(Qcow2Cache *c)
 {
     if (!c->tables) {

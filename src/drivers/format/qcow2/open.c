@@ -239,8 +239,8 @@ void qcow2_forget_tables(Qcow2State *s)
     qcow2_lock(s);
     qcow2_alloc_close_window(s);
     qcow2_pack_close(s);
-    qcow2_cache_forget(&s->l2);
-    qcow2_cache_forget(&s->rb);
+    qcow2_cache_forget_clean(&s->l2);
+    qcow2_cache_forget_clean(&s->rb);
     qcow2_unlock(s);
 }
 
@@ -252,6 +252,9 @@ int coroutine_fn qcow2_co_reload(BlockDriverState *bs)
 
     qcow2_forget_tables(s);
     qcow2_lock(s);
+    /* What is there counts, also against what could not be written. */
+    qcow2_cache_forget(&s->l2);
+    qcow2_cache_forget(&s->rb);
     l1 = g_steal_pointer(&s->l1_table);
     reftable = g_steal_pointer(&s->reftable);
     g_array_set_size(s->freed_runs, 0);

@@ -416,6 +416,8 @@ void qcow2_cache_init(Qcow2Cache *c, uint32_t table_bytes, uint64_t limit_bytes)
 void qcow2_cache_destroy(Qcow2Cache *c);
 /* All tables; none is pinned, what is dirty is lost. */
 void qcow2_cache_forget(Qcow2Cache *c);
+/* All but those that are dirty; of those that go none is pinned. */
+void qcow2_cache_forget_clean(Qcow2Cache *c);
 /* The table at @offset if it is in memory, unpinned; else NULL. Never suspends. */
 Qcow2Table *qcow2_cache_peek(Qcow2Cache *c, uint64_t offset);
 /* The table at @offset, pinned. May drop `lock` to read it: then *dropped is set, and what
@@ -473,7 +475,8 @@ void coroutine_fn qcow2_co_note_damage(BlockDriverState *bs);
 /* ---- open.c; main thread, no request in flight ---- */
 /* Write all that is in memory, with what waits to be freed, and give up the window. */
 int coroutine_fn qcow2_co_settle(BlockDriverState *bs);
-/* No table is in use or dirty: forget what is in memory of them. */
+/* No table is in use: forget what is in memory of them, for they will be changed on disk. What is dirty, since it could not
+ * be written, stays: counters of clusters that somebody will want to free. */
 void qcow2_forget_tables(Qcow2State *s);
 /* The file was changed: read the tables again. On failure nothing is written any more. */
 int coroutine_fn qcow2_co_reload(BlockDriverState *bs);
