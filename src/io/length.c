@@ -245,6 +245,10 @@ int coroutine_fn bdrv_co_truncate(BdrvChild *child, int64_t offset, bool exact, 
     if (bdrv_getlength_cached(bs) != old || !ret) {
         truncate_tell(bs, old);
     }
+    old = MIN(old, bdrv_getlength_cached(bs));
+    if (ret < 0 && offset < old) {
+        contents_changed(bs, offset, old - offset, false);      /* what should have been cut off may be gone */
+    }
     request_end(&req, bs);
     return ret;
 }

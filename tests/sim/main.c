@@ -141,7 +141,7 @@ static bool run_range(uint64_t first, uint64_t count, Outcome *sum)
     return all_ok;
 }
 
-/* Seeds that found something once: lines that begin with a number. */
+/* Seeds that found something once: lines that begin with a number, or with "format" and one, which are run so. */
 static bool run_file(const char *name, Outcome *sum)
 {
     g_autofree char *text = NULL;
@@ -154,8 +154,12 @@ static bool run_file(const char *name, Outcome *sum)
     g_auto(GStrv) lines = g_strsplit(text, "\n", -1);
 
     for (char **l = lines; *l; l++) {
-        if (g_ascii_isdigit(**l)) {
-            ok &= check_seed(g_ascii_strtoull(*l, NULL, 10), false, sum);
+        bool format = g_str_has_prefix(*l, "format ");
+        const char *seed = *l + (format ? strlen("format ") : 0);
+
+        if (g_ascii_isdigit(*seed)) {
+            args.format = format;
+            ok &= check_seed(g_ascii_strtoull(seed, NULL, 10), false, sum);
         }
     }
     report(ok, "seeds that found something once");

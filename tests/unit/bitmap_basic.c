@@ -121,6 +121,12 @@ static void test_growing(void)
     g_assert_true(bdrv_dirty_bitmap_get(b, 128 * KiB));
     g_assert_cmpint(blk_truncate(f.blk, 32 * KiB, true, PREALLOC_MODE_OFF, &error_abort), ==, 0);
     g_assert_cmpint(bdrv_get_dirty_count(b), ==, 0);
+    /* Cut off, or not: it may be gone. */
+    mem_state(f.mem)->error[MEM_TRUNCATE] = -EIO;
+    g_assert_cmpint(blk_truncate(f.blk, 20 * KiB, true, PREALLOC_MODE_OFF, NULL), ==, -EIO);
+    g_assert_cmpint(bdrv_get_dirty_count(b), ==, 12 * KiB);
+    g_assert_cmpint(blk_truncate(f.blk, 40 * KiB, true, PREALLOC_MODE_OFF, NULL), ==, -EIO);
+    g_assert_cmpint(bdrv_get_dirty_count(b), ==, 12 * KiB);
     bdrv_release_dirty_bitmap(b);
     fixture_free(&f);
 }

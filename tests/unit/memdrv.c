@@ -279,6 +279,10 @@ static int coroutine_fn mem_co_truncate(BlockDriverState *bs, int64_t offset, bo
     MemState *s = bs->opaque;
 
     mem_pause(s);
+    if (s->error[MEM_TRUNCATE]) {
+        error_setg_errno(errp, -s->error[MEM_TRUNCATE], "Failed to resize");
+        return s->error[MEM_TRUNCATE];
+    }
     pthread_mutex_lock(&s->lock);
     mem_reserve(s, offset);
     if (offset < s->size) {

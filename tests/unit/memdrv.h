@@ -17,7 +17,7 @@
 #include "block/block_int-global-state.h"
 #include "base/prng.h"
 
-enum { MEM_READ, MEM_WRITE, MEM_ZERO, MEM_DISCARD, MEM_FLUSH, MEM_STATUS, MEM_COPY, MEM_OPS };
+enum { MEM_READ, MEM_WRITE, MEM_ZERO, MEM_DISCARD, MEM_FLUSH, MEM_STATUS, MEM_COPY, MEM_TRUNCATE, MEM_OPS };
 
 typedef struct MemConfig {
     int64_t size;                   /* bytes */
