@@ -444,13 +444,17 @@ static int coroutine_fn co_switch(BlockDriverState *bs, GPtrArray *entries, Erro
         ret = qcow2_co_commit(bs, true);
     }
     if (!ret) {
+        ret = qcow2_co_flush_files(bs);     /* what the header will lead to */
+    }
+    if (ret < 0 && cluster) {
+        co_give_back_dir(bs, cluster << s->cluster_bits, dir->len);
+    }
+    if (!ret) {
+        /* Should this fail it is not known which directory the header on disk names: neither is given back. */
         ret = header_co_update(bs, entries->len, cluster << s->cluster_bits, dir->len);
     }
     if (ret < 0) {
         error_setg_errno(errp, -ret, "Failed to update the bitmap directory");
-        if (cluster) {
-            co_give_back_dir(bs, cluster << s->cluster_bits, dir->len);
-        }
     } else {
         m->dir_offset = cluster << s->cluster_bits;
         m->dir_bytes = dir->len;

@@ -223,6 +223,9 @@ static int coroutine_fn co_place_header(BlockDriverState *bs, const LuksNew *n, 
         ret = qcow2_co_commit(bs, true);
     }
     if (!ret) {
+        ret = qcow2_co_flush_files(bs);
+    }
+    if (!ret) {
         words[0] = GUINT64_TO_BE(place.offset);
         words[1] = GUINT64_TO_BE(bytes);
         Qcow2Ext ext = { QCOW2_EXT_CRYPTO, sizeof(words), g_memdup2(words, sizeof(words)) };

@@ -507,7 +507,8 @@ void qcow2_alloc_freed(Qcow2State *s, uint64_t cluster, uint64_t n);
 void qcow2_alloc_close_window(Qcow2State *s);
 
 /* ---- commit.c ---- */
-/* Write back what is dirty. @durable: flush the file afterwards, and free what waits for it. */
+/* Write back what is dirty. @durable: the caller flushes the files afterwards (qcow2_co_flush_files(), or as the wrapper of a
+ * flush does): what waits for that is freed. */
 int coroutine_fn qcow2_co_commit(BlockDriverState *bs, bool durable);
 /* The same with commit_lock held by the caller. */
 int coroutine_fn qcow2_co_commit_locked(BlockDriverState *bs, bool durable);
