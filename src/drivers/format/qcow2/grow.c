@@ -119,7 +119,9 @@ static int coroutine_fn zero_co_by_write(BlockDriverState *bs, uint64_t from, ui
 }
 
 /* What comes behind the old end reads as zeroes: the rest of its last cluster, which may hold
- * anything after an earlier shrink, and what a longer backing file would show. */
+ * anything after an earlier shrink, what a longer backing file would show, and clusters that are mapped there: of a shrink
+ * that failed in the header and was followed by writes and a crash, or of a machine's state. But a raw data file is the
+ * disk, whatever it holds. */
 static int coroutine_fn zero_co_added(BlockDriverState *bs, uint64_t from, uint64_t to)
 {
     Qcow2State *s = bs->opaque;
@@ -144,6 +146,9 @@ static int coroutine_fn zero_co_added(BlockDriverState *bs, uint64_t from, uint6
             ret = err < 0 || at + s->cluster_size >= whole + n ? err : ret;
         }
         whole += n;
+    }
+    if (!ret && whole < to && !s->raw_data) {
+        ret = qcow2_co_unmap(bs, whole, ROUND_UP(to, (uint64_t)s->cluster_size) - whole);
     }
     return ret;
 }
