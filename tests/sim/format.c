@@ -39,6 +39,7 @@ static struct {
     GPtrArray *snaps, *marks;
     int64_t other_n;                    /* the length that the disk may have as well; 0: no other */
     unsigned names;
+    uint64_t faults_before;             /* the step */
 } format;
 
 static void snap_free(gpointer p)
@@ -86,7 +87,8 @@ static void step_end(const char *what, int ret, Error *err, const char *may_say)
 {
     Layer *l = world.disks[0].layer;
 
-    l->unsure_flags |= ret < 0 && l->version < 3;
+    /* Version 2 has no bit that says that a repair is wanted; what only gives space back may fail quietly. */
+    l->unsure_flags |= (ret < 0 || sim.faults_made > format.faults_before) && l->version < 3;
     sim_trace("%s: %d %s", what, ret, err ? error_get_pretty(err) : "");
     if (ret < 0 && !sim.off && !sim.faults_made && !(may_say && err && strstr(error_get_pretty(err), may_say))) {
         sim_fail("%s fails: %d %s", what, ret, err ? error_get_pretty(err) : "");
@@ -339,6 +341,7 @@ void coroutine_fn format_co_act(Disk *d)
     guest_co_hold(d);
     control_co_lock();
     if (!sim.off && format.other_n == 0) {
+        format.faults_before = sim.faults_made;
         steps[world_below(G_N_ELEMENTS(steps))](d);
     }
     guest_release(d);

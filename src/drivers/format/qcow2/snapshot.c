@@ -102,6 +102,13 @@ static void coroutine_fn freed_co_discard(BlockDriverState *bs, const Qcow2Refs 
     }
 }
 
+/* The step is done, but for what only concerns space. */
+static void warn_leaks(BlockDriverState *bs)
+{
+    warn_report("qcow2: could not give back the space of a snapshot in '%s'; 'check --repair all' does it later",
+                bs->filename);
+}
+
 /* The last step: all is in order again. */
 static int coroutine_fn snapshot_co_clean(BlockDriverState *bs)
 {
@@ -441,9 +448,16 @@ int coroutine_fn qcow2_co_snapshot_goto(BlockDriverState *bs, const char *id_or_
     }
     if (!ret) {
         /* The disk is the snapshot's now; failing here leaves leaks, and the dirty bit. */
-        if (!qcow2_co_refs_step(bs, &g.down, REFS_SUB, NULL) && !bdrv_co_flush(bs->file->bs)) {
+        ret = qcow2_co_refs_step(bs, &g.down, REFS_SUB, NULL);
+        if (!ret) {
+            ret = bdrv_co_flush(bs->file->bs);
+        }
+        if (!ret) {
             freed_co_discard(bs, &g.down);
-            snapshot_co_clean(bs);
+            ret = snapshot_co_clean(bs);
+        }
+        if (ret < 0) {
+            warn_leaks(bs);
         }
         ret = qcow2_co_reload(bs);
         if (ret < 0) {
@@ -565,7 +579,9 @@ int coroutine_fn qcow2_co_snapshot_delete(BlockDriverState *bs, const char *id, 
     }
     if (!ret) {
         g_ptr_array_remove_index(s->snapshots, i);
-        delete_co_refs(bs, &refs);      /* failing here leaves leaks, and the dirty bit */
+        if (delete_co_refs(bs, &refs) < 0) {
+            warn_leaks(bs);                     /* and the dirty bit stays */
+        }
         ret = qcow2_co_reload(bs);
         if (ret < 0) {
             error_setg_errno(errp, -ret, "Could not read the tables again");
