@@ -154,7 +154,9 @@ static const CliOption io_options[] = {
 
 static const CliOption measure_options[] = {
     OPTION_FORMAT,
-    { "target-format", 'O', CLI_CHOICE, "qcow2|raw", "format of the new image (qcow2)" },
+    { "target-format", 'O', CLI_CHOICE, "qcow2|raw|luks", "format of the new image (qcow2)" },
+    { "option", 'o', CLI_TEXT, "KEY=VALUE,...",
+      "options of the format, as blockdev-create has them; those that do not change the size are looked past" },
     { "size", 0, CLI_SIZE, "SIZE", "of an empty image, in place of the size and contents of one that is there" },
     { "cluster-size", 0, CLI_SIZE, "SIZE", "of the new image, if it is qcow2 (64K)" },
     { "force-share", 'U', CLI_FLAG, NULL, "look even if another program has it open for writing" },
@@ -316,7 +318,8 @@ const CliCommand cli_commands[] = {
       "liveblk io disk.qcow2 'write -P 0xab 1M 64k' flush", cli_io },
     { "measure", "[IMAGE]", 0, 1, "tell how large the file of a new image would be",
       "For a copy of IMAGE, or for an empty image of --size bytes. JSON: required and fully-allocated, in bytes.",
-      measure_options, false, true, "liveblk measure disk.img\nliveblk measure --size 1T", cli_measure },
+      measure_options, false, true, "liveblk measure disk.img\nliveblk measure --size 1T\n"
+      "liveblk measure --size 1T -o encrypt.format=luks,cluster-size=1M", cli_measure },
     { "bench", "IMAGE", 1, 1, "measure how fast an image is read or written",
       "Sends requests one behind the other through the image, some at once, and tells how many a second were answered.",
       bench_options, false, true, "liveblk bench disk.qcow2", cli_bench },

@@ -88,6 +88,10 @@ static int prepare_compression(ConvertCall *c, Error **errp)
         return 0;
     }
     bdrv_get_info(bs, &info);
+    if (info.encrypted) {
+        error_setg(errp, "Encrypted images cannot be compressed");
+        return -ENOTSUP;
+    }
     if (!bs->drv->co_pwritev_compressed || !info.cluster_size) {
         error_setg(errp, "Images of format %s cannot be compressed", bs->drv->format_name);
         return -ENOTSUP;
@@ -131,6 +135,7 @@ static int coroutine_fn copy_into(ConvertCall *c, const OpsSource *target, Error
                    blk_bs(c->copy.target)->drv->format_name);
         ret = -ENOTSUP;
     } else if ((ret = prepare_compression(c, errp)) == 0) {
+        c->copy.target_is_zero = !c->existing && ops_new_reads_as_zeroes(c->copy.target);
         ret = ops_convert(&c->copy, errp);
     }
     if (ret == 0 && c->bitmaps) {
@@ -189,7 +194,6 @@ static int coroutine_fn convert_op(void *opaque, Error **errp)
     if (ret == 0 && c->existing) {
         OpsSource target = { .name = c->target.filename, .format = c->target.format, .writable = true };
 
-        c->copy.target_is_zero = false;
         ret = copy_into(c, &target, errp);
     } else if (ret == 0) {
         ret = convert_to_new(c, errp);
@@ -303,7 +307,7 @@ int cli_convert(CliArgs *a)
         .offset = cli_get_size(a, "offset", 0), .length = cli_get_size(a, "length", 0),
         .compress = cli_has(a, "compress"), .existing = cli_has(a, "existing"),
         .copy = { .workers = MIN(cli_get_size(a, "workers", 8), 64), .n_sources = a->args->len - 1,
-                  .target_is_zero = true, .sparse_bytes = cli_has(a, "no-sparse") ? 0 : 64 * KiB,
+                  .sparse_bytes = cli_has(a, "no-sparse") ? 0 : 64 * KiB,
                   .rate = cli_get_size(a, "speed", 0), .salvage = cli_has(a, "salvage"), .quiet = a->quiet },
     };
     int ret = check(a, &c);

@@ -3,6 +3,8 @@
 #include "cli/cli.h"
 #include "cli/watch.h"
 #include "base/size.h"
+#include "block/qapi-visit.h"
+#include "crypto/luks.h"
 
 /* ---- measure ---- */
 
@@ -31,6 +33,84 @@ static int coroutine_fn measure_op(void *opaque, Error **errp)
     return ret;
 }
 
+/* ---- its options ---- */
+
+static int choice(const QDict *d, const char *key, const QapiType *type, int without, Error **errp)
+{
+    const char *text = qdict_get_try_str(d, key);
+    int value = text ? qapi_enum_parse(type, text) : without;
+
+    if (value < 0) {
+        error_setg(errp, "Parameter '%s' does not accept value '%s'", key, text);
+    }
+    return value;
+}
+
+/* What the header of an encrypted disk takes. */
+static int header_of(const QDict *d, OpsMeasure *m, Error **errp)
+{
+    int cipher = choice(d, "cipher-alg", &qapi_type_QCryptoCipherAlgorithm, Q_CRYPTO_CIPHER_ALGORITHM_AES_256, errp);
+    int mode = cipher < 0 ? -1 : choice(d, "cipher-mode", &qapi_type_QCryptoCipherMode, Q_CRYPTO_CIPHER_MODE_XTS, errp);
+
+    if (mode < 0) {
+        return -EINVAL;
+    }
+    m->header_bytes = luks_layout_bytes(cipher, mode);
+    if (!m->header_bytes) {
+        error_setg(errp, "Cipher %s cannot be used in mode %s", QCryptoCipherAlgorithm_str(cipher),
+                   QCryptoCipherMode_str(mode));
+        return -EINVAL;
+    }
+    return 0;
+}
+
+static int qcow2_of(const QDict *d, OpsMeasure *m, Error **errp)
+{
+    const char *bits = qdict_get_try_str(d, "refcount-bits"), *cluster = qdict_get_try_str(d, "cluster-size");
+    int prealloc = choice(d, "preallocation", &qapi_type_PreallocMode, PREALLOC_MODE_OFF, errp);
+    const QDict *encrypt = qdict_get_qdict(d, "encrypt");
+    uint64_t n;
+
+    if (prealloc < 0) {
+        return -EINVAL;
+    }
+    m->allocate_all = prealloc == PREALLOC_MODE_FALLOC || prealloc == PREALLOC_MODE_FULL;
+    m->extended_l2 = !g_strcmp0(qdict_get_try_str(d, "extended-l2"), "on");
+    if (bits) {
+        n = g_ascii_strtoull(bits, NULL, 10);
+        if (n < 1 || n > 64 || (n & (n - 1))) {
+            error_setg(errp, "Refcount width must be a power of two and may not exceed 64 bits");
+            return -EINVAL;
+        }
+        m->refcount_bits = n;
+    }
+    if (cluster) {
+        if (size_parse(cluster, 1, &n) < 0) {
+            error_setg(errp, "Parameter 'cluster-size' expects a size");
+            return -EINVAL;
+        }
+        m->cluster_size = n;
+    }
+    if (encrypt && !qdict_haskey(encrypt, "format")) {
+        error_setg(errp, "Parameter 'encrypt.format' is missing");
+        return -EINVAL;
+    }
+    if (encrypt && choice(encrypt, "format", &qapi_type_QCryptoBlockFormat, -1, errp) < 0) {
+        return -EINVAL;
+    }
+    return encrypt ? header_of(encrypt, m, errp) : 0;
+}
+
+static int options_of(const char *text, const char *format, OpsMeasure *m, Error **errp)
+{
+    g_autoptr(QDict) d = text ? qdict_from_keyval(text, NULL, NULL, errp) : qdict_new();
+
+    if (!d) {
+        return -EINVAL;
+    }
+    return !strcmp(format, "luks") ? header_of(d, m, errp) : m->qcow2 ? qcow2_of(d, m, errp) : 0;
+}
+
 int cli_measure(CliArgs *a)
 {
     const char *format = cli_get(a, "target-format"), *size = cli_get(a, "size");
@@ -41,6 +121,10 @@ int cli_measure(CliArgs *a)
 
     if (!size == !c.src.name) {
         return cli_usage("say one of an image and --size");
+    }
+    if (options_of(cli_get(a, "option"), format ? format : "qcow2", &c.m, &err) < 0) {
+        cli_fail(err);
+        return CLI_USAGE;
     }
     if (c.m.cluster_size < 512 || c.m.cluster_size > 2 * MiB || (c.m.cluster_size & (c.m.cluster_size - 1))) {
         return cli_usage("clusters are a power of two from 512 bytes to 2M");

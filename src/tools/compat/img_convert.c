@@ -103,6 +103,12 @@ static int check_backing(ConvertCall *call, Error **errp)
     return 0;
 }
 
+static int refuse_packed_secret(Error **errp)
+{
+    error_setg(errp, "Compression and encryption not supported at the same time");
+    return -ENOTSUP;
+}
+
 static int prepare_target(ConvertCall *call, int64_t length, Error **errp)
 {
     const BlockDriver *drv = bdrv_find_format(call->format);
@@ -125,6 +131,9 @@ static int prepare_target(ConvertCall *call, int64_t length, Error **errp)
     if (call->compress && !(drv && drv->co_pwritev_compressed)) {
         error_setg(errp, "Compression not supported for this file format");
         return -ENOTSUP;
+    }
+    if (call->compress && compat_create_get(call->create, "encrypt.format")) {
+        return refuse_packed_secret(errp);
     }
     return 0;
 }
@@ -150,7 +159,7 @@ static int coroutine_fn make_target(ConvertCall *call, int64_t length, Error **e
     return ret;
 }
 
-static void describe_target(ConvertCall *call)
+static int describe_target(ConvertCall *call, Error **errp)
 {
     BlockDriverState *bs = bdrv_skip_filters(blk_bs(call->o.target)), *below = bdrv_backing_chain_next(bs);
     BlockDriverInfo info = { 0 };
@@ -159,9 +168,17 @@ static void describe_target(ConvertCall *call)
     call->o.compressed = call->compress ? info.cluster_size : 0;
     call->o.target_has_backing = call->backing != NULL;
     call->o.target_backing_length = below ? bdrv_getlength_cached(below) : INT64_MAX;
-    call->o.target_is_zero = call->o.target_is_zero || !call->no_create;
+    call->o.target_is_zero = call->o.target_is_zero || (!call->no_create && ops_new_reads_as_zeroes(call->o.target));
     /* In a plain file the order of writes decides nothing. */
     call->o.in_order = !call->out_of_order && strcmp(bs->drv->format_name, "raw");
+    if (call->compress && info.encrypted) {
+        return refuse_packed_secret(errp);
+    }
+    if (call->compress && !call->o.compressed) {
+        error_setg(errp, "Compression not supported for this file format");
+        return -ENOTSUP;
+    }
+    return 0;
 }
 
 /* What an image was just encrypted with opens it. NULL: nothing. */
@@ -198,9 +215,7 @@ static int coroutine_fn convert_into(ConvertCall *call, int64_t length, Error **
     if (!call->o.target) {
         return -EIO;
     }
-    describe_target(call);
-    if (call->compress && !call->o.compressed) {
-        error_setg(errp, "Compression not supported for this file format");
+    if (describe_target(call, errp) < 0) {
         return -ENOTSUP;
     }
     if (blk_co_getlength(call->o.target) < length) {

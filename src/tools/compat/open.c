@@ -241,7 +241,7 @@ static QDict *options_typed(QDict *d, bool named, Error **errp)
 {
     QDict *encrypt = qdict_get(d, "encrypt");
 
-    /* There is one kind that can be opened. */
+    /* The usual kind, where no header told of another; see infer.c. */
     if (encrypt && qdict_type(encrypt) == QTYPE_QDICT && !qdict_haskey(encrypt, "format")) {
         qdict_put_str(encrypt, "format", "luks");
     }
@@ -377,6 +377,7 @@ static QDict *coroutine_fn collect_options(const CompatOpen *o, const char **fil
         qdict_put_str(d, "driver", o->format);
     }
     *filename = o->name && !o->image_opts && !g_str_has_prefix(o->name, "json:") ? o->name : NULL;
+    compat_co_infer(*filename, d);
     d = *filename ? named_options(*filename, d, errp) : whole_options(d, errp);
     if (d) {
         add_common(d, o);

@@ -167,6 +167,9 @@ typedef struct OpsConvert {
     OpsProgress *progress;
 } OpsConvert;
 int coroutine_fn ops_convert(const OpsConvert *o, Error **errp);
+/* Does the image in @target, which was just made, read as zeroes? Not on a device, and not where it is encrypted as a
+ * whole. */
+bool ops_new_reads_as_zeroes(BlockBackend *target);
 
 /* Make @overlay show the same above another backing image (NULL: none), by copying what differs into
  * it; the header is not changed. */

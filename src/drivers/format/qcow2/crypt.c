@@ -247,6 +247,7 @@ static int coroutine_fn co_place_header(BlockDriverState *bs, const LuksNew *n, 
 
 int coroutine_fn qcow2_co_crypt_create(BlockDriverState *bs, const QCryptoBlockCreateOptions *opts, Error **errp)
 {
+    Qcow2State *s = bs->opaque;
     LuksNew n;
 
     if (opts->format != Q_CRYPTO_BLOCK_FORMAT_LUKS) {
@@ -258,6 +259,13 @@ int coroutine_fn qcow2_co_crypt_create(BlockDriverState *bs, const QCryptoBlockC
 
     if (!ret) {
         ret = co_place_header(bs, &n, errp);
+    }
+    if (!ret) {
+        /* It may get clusters before it is opened anew. */
+        s->crypt = g_new0(Qcow2Crypt, 1);
+        s->crypt->luks = n.luks;
+        s->crypt->cipher = crypto_cipher_new(&n.luks.spec, n.key, n.luks.key_bytes, errp);
+        ret = s->crypt->cipher ? 0 : -EINVAL;
     }
     luks_new_clear(&n);
     return ret;

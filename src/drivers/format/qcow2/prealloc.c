@@ -6,6 +6,9 @@
  * long requests, some at once, and only then, in memory, L1 names them. The next commit makes refcounts and tables durable
  * before it writes L1, as always (commit.c). Where a table is there already its entries change in the cache.
  *
+ * New space reads as zeroes. In encrypted images zeroes of the file would read as noise: there the entries say that
+ * the clusters are zero; version 2, where they cannot, has encrypted zeroes written.
+ *
  * Runs on: the context of the caller, for whom nothing else changes the range.
  */
 #include "drivers/format/qcow2/overlap.h"
@@ -14,6 +17,20 @@
 #define WRITE_BYTES  (1 * MiB)      /* of tables, in one request */
 #define WRITERS      4
 
+/* What entries of new clusters say besides where they are. */
+static uint64_t prealloc_flags(const Qcow2State *s)
+{
+    return QCOW2_COPIED | (s->crypt_method && s->version >= 3 && !s->ext_l2 ? QCOW2_ZERO : 0);
+}
+
+/* ... and of subclusters: what is below shows still. */
+static uint64_t prealloc_bits(BlockDriverState *bs)
+{
+    Qcow2State *s = bs->opaque;
+
+    return qcow2_has_backing(bs) ? 0 : s->crypt_method ? QCOW2_BITS_ZERO : QCOW2_BITS_DATA;
+}
+
 /* ---- tables that are there ---- */
 
 /* Clusters for the @n entries from @offset on, which lie in one slice and have none. */
@@ -21,7 +38,6 @@ static int coroutine_fn prealloc_co_slice(BlockDriverState *bs, uint64_t offset,
                                           uint64_t cluster)
 {
     Qcow2State *s = bs->opaque;
-    uint64_t bits = qcow2_has_backing(bs) ? 0 : QCOW2_BITS_DATA;    /* what is below shows still */
     uint32_t index;
     Qcow2Table *slice;
     bool dropped;
@@ -32,8 +48,8 @@ static int coroutine_fn prealloc_co_slice(BlockDriverState *bs, uint64_t offset,
         dropped = false;
         ret = qcow2_co_slice_for_write(bs, offset, &slice, &index, &dropped);
         if (!ret && !dropped) {
-            qcow2_set_entries(s, slice, index, n, (cluster << s->cluster_bits) | QCOW2_COPIED,
-                              s->cluster_size, bits);
+            qcow2_set_entries(s, slice, index, n, (cluster << s->cluster_bits) | prealloc_flags(s),
+                              s->cluster_size, prealloc_bits(bs));
         }
         if (!ret) {
             qcow2_cache_put(&s->l2, slice);
@@ -47,11 +63,14 @@ static int coroutine_fn prealloc_co_slice(BlockDriverState *bs, uint64_t offset,
 static int coroutine_fn prealloc_co_space(BlockDriverState *bs, uint64_t place, uint64_t bytes,
                                           PreallocMode prealloc)
 {
-    uint64_t chunk = prealloc == PREALLOC_MODE_FULL ? 1 * MiB : 1 * GiB;
+    Qcow2State *s = bs->opaque;
+    bool encrypt = s->crypt_method && s->version < 3;
+    uint64_t chunk = prealloc == PREALLOC_MODE_FULL || encrypt ? 1 * MiB : 1 * GiB;
+    QEMUIOVector qiov;
     void *zeroes;
     int ret = 0;
 
-    if (prealloc == PREALLOC_MODE_METADATA) {
+    if (prealloc == PREALLOC_MODE_METADATA && !encrypt) {
         /* Only let the file reach to the end of it. */
         place += bytes - BDRV_SECTOR_SIZE;
         bytes = BDRV_SECTOR_SIZE;
@@ -61,6 +80,11 @@ static int coroutine_fn prealloc_co_space(BlockDriverState *bs, uint64_t place, 
     for (uint64_t at = place; at < place + bytes && !ret; at += chunk) {
         uint64_t n = MIN(chunk, place + bytes - at);
 
+        if (encrypt) {
+            qemu_iovec_init_buf(&qiov, zeroes, n);
+            ret = qcow2_co_write_data(bs, at, n, &qiov, 0, 0);
+            continue;
+        }
         ret = prealloc == PREALLOC_MODE_FALLOC ? bdrv_co_pwrite_zeroes(bs->file, at, n, 0)
                                                : bdrv_co_pwrite(bs->file, at, n, zeroes, 0);
     }
@@ -114,8 +138,8 @@ static void bulk_fill(const Bulk *b, uint64_t *words, uint64_t table, uint64_t n
 {
     Qcow2State *s = b->bs->opaque;
     uint64_t first = table * s->l2_entries, count = MIN(n * s->l2_entries, b->entries - first);
-    uint64_t entry = ((b->data + first) << s->cluster_bits) | QCOW2_COPIED;
-    uint64_t bits = GUINT64_TO_BE(qcow2_has_backing(b->bs) ? 0 : QCOW2_BITS_DATA);    /* what is below shows still */
+    uint64_t entry = ((b->data + first) << s->cluster_bits) | prealloc_flags(s);
+    uint64_t bits = GUINT64_TO_BE(prealloc_bits(b->bs));
 
     if (s->ext_l2) {
         for (uint64_t i = 0; i < count; i++) {
