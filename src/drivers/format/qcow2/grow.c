@@ -155,6 +155,26 @@ static int coroutine_fn zero_co_added(BlockDriverState *bs, uint64_t from, uint6
 
 /* ---- truncate ---- */
 
+/* Let the external data file reach to @to, with space as @prealloc says for what comes behind @from. It may be longer than
+ * the disk was, and hold what was cut off once. */
+static int coroutine_fn data_file_co_grow(BlockDriverState *bs, uint64_t from, uint64_t to, PreallocMode prealloc,
+                                          Error **errp)
+{
+    Qcow2State *s = bs->opaque;
+    PreallocMode mode = prealloc == PREALLOC_MODE_METADATA ? PREALLOC_MODE_OFF : prealloc;
+    uint64_t length = bdrv_getlength_cached(s->data_file->bs), end = MIN(to, length);
+    int ret = length < to ? bdrv_co_truncate(s->data_file, to, false, mode, 0, errp) : 0;
+
+    if (!ret && !s->raw_data && prealloc != PREALLOC_MODE_OFF && from < end) {
+        ret = bdrv_co_pwrite_zeroes(s->data_file, from, end - from,
+                                    mode == PREALLOC_MODE_OFF ? BDRV_REQ_MAY_UNMAP : 0);
+        if (ret < 0) {
+            error_setg_errno(errp, -ret, "Failed to zero out the new area");
+        }
+    }
+    return ret;
+}
+
 static int coroutine_fn co_grow(BlockDriverState *bs, uint64_t from, uint64_t to,
                                 PreallocMode prealloc, Error **errp)
 {
@@ -162,21 +182,9 @@ static int coroutine_fn co_grow(BlockDriverState *bs, uint64_t from, uint64_t to
     uint64_t l1_size = qcow2_l1_needed(s, to);
     int ret = 0;
 
-    if (s->external && (uint64_t)bdrv_getlength_cached(s->data_file->bs) < to) {
-        PreallocMode mode = prealloc == PREALLOC_MODE_METADATA ? PREALLOC_MODE_OFF : prealloc;
-
-        ret = bdrv_co_truncate(s->data_file, to, false, mode, 0, errp);
+    if (s->external) {
+        ret = data_file_co_grow(bs, from, to, prealloc, errp);
         if (ret < 0) {
-            return ret;
-        }
-    }
-    if (s->external && !s->raw_data && prealloc != PREALLOC_MODE_OFF) {
-        /* The data file may be longer than the disk was, and hold what was cut off once. */
-        uint64_t end = MIN(to, (uint64_t)bdrv_getlength_cached(s->data_file->bs));
-
-        ret = from < end ? bdrv_co_pwrite_zeroes(s->data_file, from, end - from, BDRV_REQ_MAY_UNMAP) : 0;
-        if (ret < 0) {
-            error_setg_errno(errp, -ret, "Failed to zero out the new area");
             return ret;
         }
     }

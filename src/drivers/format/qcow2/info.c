@@ -72,6 +72,10 @@ int coroutine_fn qcow2_co_change_backing_file(BlockDriverState *bs, const char *
         error_setg(errp, "Backing file name too long");
         return -EINVAL;
     }
+    if (backing_file && *backing_file && s->raw_data) {
+        error_setg(errp, "Cannot set a backing file for images with data-file-raw");
+        return -EINVAL;
+    }
     qemu_co_mutex_lock(&s->l1_lock);
     h = qcow2_header_build(s, backing_file, backing_fmt);
     if (!h) {

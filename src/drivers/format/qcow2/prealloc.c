@@ -23,12 +23,12 @@ static uint64_t prealloc_flags(const Qcow2State *s)
     return QCOW2_COPIED | (s->crypt_method && s->version >= 3 && !s->ext_l2 ? QCOW2_ZERO : 0);
 }
 
-/* ... and of subclusters: what is below shows still. */
+/* ... and of subclusters: what is below shows still, also where the header names it and it is not open (a new image). */
 static uint64_t prealloc_bits(BlockDriverState *bs)
 {
     Qcow2State *s = bs->opaque;
 
-    return qcow2_has_backing(bs) ? 0 : s->crypt_method ? QCOW2_BITS_ZERO : QCOW2_BITS_DATA;
+    return qcow2_has_backing(bs) || (bs->backing_file && *bs->backing_file) ? 0 : s->crypt_method ? QCOW2_BITS_ZERO : QCOW2_BITS_DATA;
 }
 
 /* ---- tables that are there ---- */
