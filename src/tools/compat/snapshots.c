@@ -25,7 +25,7 @@ void compat_print_snapshots(const SnapshotInfoList *list, int indent)
         if (s->has_icount) {
             printf("%10" PRId64 "\n", s->icount);
         } else {
-            printf("%10s\n", "");
+            printf("%10s\n", "--");
         }
     }
 }

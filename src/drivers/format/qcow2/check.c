@@ -2,6 +2,7 @@
 /* check.c: walk all that refers to clusters: header, L1 and L2 tables, those of snapshots, bitmaps,
  * the refcount structure; see check.h. Texts and counts as the peer has them. */
 #include "drivers/format/qcow2/check.h"
+#include "drivers/format/qcow2/snapshot.h"
 
 #define BATCH_BYTES     (8 * MiB)
 
@@ -372,14 +373,53 @@ static int coroutine_fn snapshot_co_l1(Qcow2Check *c, uint64_t offset, uint32_t 
     return 0;
 }
 
+/* Something that writing the table anew mends. */
+static void snapshot_error(Qcow2Check *c)
+{
+    c->snapshot_errors++;
+    c->res->corruptions++;
+}
+
+static void check_snapshot_entry(Qcow2Check *c, uint32_t i, uint32_t extra)
+{
+    bool fixing = c->fix & BDRV_FIX_ERRORS;
+
+    /* Version 2 has no extra data; later ones say how long the disk was. */
+    if (c->s->version >= 3 && extra < QCOW2_SNAPSHOT_EXTRA_MIN) {
+        check_say(c, "%s snapshot table entry %u is incomplete", fixing ? "Repairing" : "ERROR", i);
+        snapshot_error(c);
+    } else if (extra > QCOW2_SNAPSHOT_EXTRA_MAX) {
+        check_say(c, "%s too much extra metadata in snapshot table entry %u (%u > %d)", fixing ? "Discarding" : "ERROR", i,
+                  extra, QCOW2_SNAPSHOT_EXTRA_MAX);
+        snapshot_error(c);
+    }
+}
+
+/* "1 (name)", for people; @at: of the entry. */
+static char *coroutine_fn snapshot_co_title(Qcow2Check *c, uint64_t at, const SnapshotHead *h)
+{
+    uint16_t id = GUINT16_FROM_BE(h->id_len), name = GUINT16_FROM_BE(h->name_len);
+    g_autofree char *text = g_malloc0(id + name + 1);
+
+    if (co_read(c, at + sizeof(*h) + GUINT32_FROM_BE(h->extra_bytes), id + name, text) < 0) {
+        return g_strdup("?");
+    }
+    return g_strdup_printf("%.*s (%.*s)", id, text, name, text + id);
+}
+
 static int coroutine_fn check_co_snapshots(Qcow2Check *c, GArray *found)
 {
     Qcow2State *s = c->s;
     uint64_t at = s->snapshots_offset, budget = (uint64_t)c->file_bytes * L1_BYTES_FACTOR + MiB;
 
-    for (uint32_t i = 0; i < s->nb_snapshots; i++) {
+    if (s->nb_snapshots > QCOW2_MAX_SNAPSHOTS) {
+        check_say(c, "%s %u overhanging snapshots", c->fix & BDRV_FIX_ERRORS ? "Discarding" : "ERROR",
+                  s->nb_snapshots - QCOW2_MAX_SNAPSHOTS);
+        snapshot_error(c);
+    }
+    for (uint32_t i = 0; i < MIN(s->nb_snapshots, QCOW2_MAX_SNAPSHOTS); i++) {
         SnapshotHead h;
-        uint64_t offset, l1_bytes;
+        uint64_t offset, l1_bytes, entry = at;
         uint32_t size;
         int ret;
 
@@ -390,18 +430,22 @@ static int coroutine_fn check_co_snapshots(Qcow2Check *c, GArray *found)
             return 0;
         }
         if (ret < 0) {
-            check_say(c, "ERROR snapshot table entry %u lies behind the end of the file", i);
-            c->res->corruptions++;
+            check_say(c, "%s snapshot table entry %u lies behind the end of the file",
+                      c->fix & BDRV_FIX_ERRORS ? "Discarding" : "ERROR", i);
+            snapshot_error(c);
             break;
         }
+        check_snapshot_entry(c, i, GUINT32_FROM_BE(h.extra_bytes));
         offset = GUINT64_FROM_BE(h.l1_offset);
         size = GUINT32_FROM_BE(h.l1_size);
         l1_bytes = size * 8ULL;
         at += QEMU_ALIGN_UP(sizeof(h) + (uint64_t)GUINT32_FROM_BE(h.extra_bytes) + GUINT16_FROM_BE(h.id_len) +
                             GUINT16_FROM_BE(h.name_len), 8);
         if (qcow2_in_cluster(s, offset) || l1_bytes > QCOW2_MAX_L1_BYTES || l1_bytes > budget) {
-            check_say(c, "ERROR snapshot %u l1_offset=%#" PRIx64 ": L1 table is not cluster aligned; snapshot table "
-                      "entry corrupted", i, offset);
+            g_autofree char *title = snapshot_co_title(c, entry, &h);
+
+            check_say(c, "ERROR snapshot %s l1_offset=%#" PRIx64 ": L1 table is %s; snapshot table entry corrupted", title,
+                      offset, qcow2_in_cluster(c->s, offset) ? "not cluster aligned" : "too long");
             c->res->corruptions++;
             continue;
         }
@@ -411,7 +455,9 @@ static int coroutine_fn check_co_snapshots(Qcow2Check *c, GArray *found)
             return ret;
         }
     }
-    check_region(c, s->snapshots_offset, at - s->snapshots_offset, 1);
+    if (check_region(c, s->snapshots_offset, at - s->snapshots_offset, 1)) {
+        c->snapshot_bytes = at - s->snapshots_offset;
+    }
     return 0;
 }
 
@@ -604,7 +650,20 @@ static int coroutine_fn check_co_run(Qcow2Check *c)
     if (ret >= 0 && c->fix) {
         ret = bdrv_co_flush(c->bs->file->bs);
     }
-    if (ret >= 0 && fixing && !c->res->corruptions && !c->res->check_errors) {
+    if (ret >= 0 && c->fix && !c->res->corruptions && !c->res->check_errors) {
+        ret = clear_marks(c);
+    }
+    return ret;
+}
+
+/* When all else is right: the table of snapshots, in a place that is counted, as when one is made. */
+static int coroutine_fn check_co_mend_snapshots(Qcow2Check *c)
+{
+    int ret = qcow2_co_snapshots_rewrite(c->bs, c->snapshot_bytes);
+
+    if (!ret) {
+        c->res->corruptions -= c->snapshot_errors;
+        c->res->corruptions_fixed += c->snapshot_errors;
         ret = clear_marks(c);
     }
     return ret;
@@ -649,6 +708,14 @@ int coroutine_fn qcow2_co_check(BlockDriverState *bs, BdrvCheckResult *res, Bdrv
     if (fix) {
         int again = qcow2_co_reload(bs);
 
+        ret = ret < 0 ? ret : again;
+    }
+    if (ret >= 0 && (fix & BDRV_FIX_ERRORS) && c.snapshot_errors && !res->check_errors &&
+        res->corruptions == c.snapshot_errors) {
+        int again;
+
+        ret = check_co_mend_snapshots(&c);
+        again = qcow2_co_reload(bs);
         ret = ret < 0 ? ret : again;
     }
     return ret < 0 ? ret : 0;

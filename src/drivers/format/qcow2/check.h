@@ -65,6 +65,8 @@ typedef struct Qcow2Check {
     bool scattered;                     /* references go to more places */
     CheckCounts refs;                   /* references to each cluster */
     CheckCounts tables;                 /* of these, those from L1 tables; copied: from the active one */
+    unsigned snapshot_errors;           /* corruptions of their table that writing it anew mends */
+    uint64_t snapshot_bytes;            /* of their table, as counted */
     unsigned structure_errors;          /* corruptions of the refcount structure itself */
     bool fix_flags;                     /* COPIED flags are to be mended */
     bool suspect_flags;                 /* COPIED flags have to be looked at one by one */

@@ -125,14 +125,15 @@ static int check_place(Qcow2State *s, uint64_t offset, uint64_t bytes, uint64_t 
     return 0;
 }
 
-static int header_tables(Qcow2State *s, const uint8_t *h, Error **errp)
+/* @checking: what a check can mend is let pass. */
+static int header_tables(Qcow2State *s, const uint8_t *h, bool checking, Error **errp)
 {
     uint32_t reftable_clusters = get32(h, H_REFTABLE_CLUSTERS);
     uint64_t needed;
     int ret;
 
     s->reftable_offset = get64(h, H_REFTABLE_OFFSET);
-    if (!reftable_clusters) {
+    if (!reftable_clusters && !checking) {
         error_setg(errp, "Image does not contain a reference count table");
         return -EINVAL;
     }
@@ -146,7 +147,7 @@ static int header_tables(Qcow2State *s, const uint8_t *h, Error **errp)
     s->nb_snapshots = get32(h, H_NB_SNAPSHOTS);
     s->snapshots_offset = get64(h, H_SNAPSHOTS_OFFSET);
     if (s->nb_snapshots) {
-        ret = check_place(s, s->snapshots_offset, s->nb_snapshots, QCOW2_MAX_SNAPSHOTS,
+        ret = check_place(s, s->snapshots_offset, checking ? 1 : s->nb_snapshots, QCOW2_MAX_SNAPSHOTS,
                           "Snapshot table", errp);
         if (ret < 0) {
             return ret;
@@ -368,7 +369,7 @@ static int header_parse(BlockDriverState *bs, const uint8_t *h, int flags, Error
         ret = header_compression(s, h, errp);
     }
     if (!ret) {
-        ret = header_tables(s, h, errp);
+        ret = header_tables(s, h, flags & BDRV_O_CHECK, errp);
     }
     if (!ret) {
         ret = header_writable(s, flags, errp);

@@ -11,7 +11,8 @@ int qcow2_probe(const uint8_t *buf, size_t len, const char *filename)
     }
     memcpy(&magic, buf, 4);
     memcpy(&version, buf + 4, 4);
-    return GUINT32_FROM_BE(magic) == QCOW2_MAGIC && GUINT32_FROM_BE(version) >= 2 ? 100 : 0;
+    /* Version 1 is another format. It is refused with its name, and not taken for the bytes of a disk. */
+    return GUINT32_FROM_BE(magic) == QCOW2_MAGIC && version ? 100 : 0;
 }
 
 int qcow2_get_info(BlockDriverState *bs, BlockDriverInfo *info)

@@ -491,18 +491,14 @@ static int coroutine_fn delete_co_plan(BlockDriverState *bs, const Qcow2Snapshot
     return ret;
 }
 
-/* Write the table without snapshot @i, and let the header name it. */
-static int coroutine_fn delete_co_switch(BlockDriverState *bs, int i, Error **errp)
+/* Write the table of @list, and let the header name it; from then on what the old one took is no longer right. */
+static int coroutine_fn table_co_switch(BlockDriverState *bs, const GPtrArray *list, Error **errp)
 {
     Qcow2State *s = bs->opaque;
-    GPtrArray *list = g_ptr_array_copy(s->snapshots, NULL, NULL);
-    GByteArray *table;
+    GByteArray *table = qcow2_snapshot_table_build(list);
     uint64_t place = 0;
     int ret = 0;
 
-    g_ptr_array_set_free_func(list, NULL);
-    g_ptr_array_remove_index(list, i);
-    table = qcow2_snapshot_table_build(list);
     if (table->len) {
         ret = place_co_alloc(bs, table->len, &place);
         if (!ret) {
@@ -530,9 +526,44 @@ static int coroutine_fn delete_co_switch(BlockDriverState *bs, int i, Error **er
             error_setg_errno(errp, -ret, "Could not update the image header");
         }
     }
-    g_ptr_array_unref(list);
     g_byte_array_unref(table);
     return ret;
+}
+
+static int coroutine_fn delete_co_switch(BlockDriverState *bs, int i, Error **errp)
+{
+    Qcow2State *s = bs->opaque;
+    GPtrArray *list = g_ptr_array_copy(s->snapshots, NULL, NULL);
+
+    g_ptr_array_set_free_func(list, NULL);
+    g_ptr_array_remove_index(list, i);
+    int ret = table_co_switch(bs, list, errp);
+
+    g_ptr_array_unref(list);
+    return ret;
+}
+
+int coroutine_fn qcow2_co_snapshots_rewrite(BlockDriverState *bs, uint64_t old_bytes)
+{
+    Qcow2State *s = bs->opaque;
+    uint64_t old_place = s->snapshots_offset;
+    GPtrArray *list = qcow2_co_salvage_snapshots(bs);
+    int ret;
+
+    /* All else was found right, or mended. */
+    qcow2_lock(s);
+    s->corrupt = s->header_lost;
+    qcow2_unlock(s);
+    ret = table_co_switch(bs, list, NULL);
+    if (ret < 0) {
+        g_ptr_array_unref(list);
+        return ret;
+    }
+    g_clear_pointer(&s->snapshots, g_ptr_array_unref);
+    s->snapshots = list;
+    place_free(s, old_place, old_bytes);
+    ret = qcow2_co_settle(bs);
+    return ret ? ret : snapshot_co_clean(bs);
 }
 
 /* The snapshot is gone: what was its own is free, what only the active table has is its own again. */

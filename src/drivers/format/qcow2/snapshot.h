@@ -29,6 +29,7 @@
 
 #define QCOW2_SNAPSHOT_HEAD_BYTES 40
 #define QCOW2_SNAPSHOT_TABLE_MAX  (64 * MiB)
+#define QCOW2_SNAPSHOT_EXTRA_MIN  16              /* that version 3 wants */
 #define QCOW2_SNAPSHOT_EXTRA_MAX  1024
 
 typedef struct Qcow2Snapshot {
@@ -44,6 +45,8 @@ typedef struct Qcow2Snapshot {
 /* ---- snapshot_table.c ---- */
 /* Read the table that the header names into s->snapshots. co */
 int coroutine_fn qcow2_co_read_snapshots(BlockDriverState *bs, Error **errp);
+/* The entries of a damaged table that can be read. co */
+GPtrArray *coroutine_fn qcow2_co_salvage_snapshots(BlockDriverState *bs);
 void qcow2_snapshot_free(gpointer snapshot);
 /* The bytes of a table of @list (Qcow2Snapshot); the caller unrefs. */
 GByteArray *qcow2_snapshot_table_build(const GPtrArray *list);
@@ -105,6 +108,9 @@ int coroutine_fn qcow2_co_flags_set(BlockDriverState *bs, const Qcow2Refs *r, ui
 int coroutine_fn qcow2_co_snapshot_create(BlockDriverState *bs, QEMUSnapshotInfo *info, Error **errp);
 int coroutine_fn qcow2_co_snapshot_goto(BlockDriverState *bs, const char *id_or_name, Error **errp);
 int coroutine_fn qcow2_co_snapshot_delete(BlockDriverState *bs, const char *id, const char *name, Error **errp);
+/* Write the table anew, for check: what could be read of it, in whole entries. The old one took @old_bytes, which are
+ * counted (0: nothing that is). */
+int coroutine_fn qcow2_co_snapshots_rewrite(BlockDriverState *bs, uint64_t old_bytes);
 int coroutine_fn qcow2_co_snapshot_load(BlockDriverState *bs, const char *id, const char *name, Error **errp);
 
 #endif

@@ -88,6 +88,8 @@ static Qcow2Snapshot *entry_parse(Qcow2State *s, const uint8_t *e)
     uint32_t extra = get32(e + S_EXTRA_BYTES);
     const uint8_t *x = e + QCOW2_SNAPSHOT_HEAD_BYTES, *names = x + extra;
 
+    extra = MIN(extra, QCOW2_SNAPSHOT_EXTRA_MAX);       /* more is there in damaged tables only */
+
     sn->l1_offset = get64(e + S_L1_OFFSET);
     sn->l1_size = get32(e + S_L1_SIZE);
     sn->date_s = get32(e + S_DATE_S);
@@ -122,6 +124,7 @@ static int coroutine_fn reader_co_entries(TableReader *r, GPtrArray *list, uint6
         extra = get32(r->data->data + at + S_EXTRA_BYTES);
         if (extra > QCOW2_SNAPSHOT_EXTRA_MAX) {
             error_setg(errp, "Too much extra metadata in snapshot table entry %u", i);
+            error_append_hint(errp, "You can force-remove this extra metadata with qemu-img check -r all\n");
             return -EFBIG;
         }
         end += extra + get16(r->data->data + at + S_ID_BYTES) + get16(r->data->data + at + S_NAME_BYTES);
@@ -133,6 +136,30 @@ static int coroutine_fn reader_co_entries(TableReader *r, GPtrArray *list, uint6
         }
     }
     return ret;
+}
+
+GPtrArray *coroutine_fn qcow2_co_salvage_snapshots(BlockDriverState *bs)
+{
+    Qcow2State *s = bs->opaque;
+    TableReader r = { bs, g_byte_array_new() };
+    GPtrArray *list = g_ptr_array_new_with_free_func(qcow2_snapshot_free);
+    int64_t file_bytes = bdrv_getlength_cached(bs->file->bs);
+    uint64_t at = 0, end;
+
+    for (uint32_t i = 0; i < MIN(s->nb_snapshots, QCOW2_MAX_SNAPSHOTS); i++, at = ROUND_UP(end, 8)) {
+        end = at + QCOW2_SNAPSHOT_HEAD_BYTES;
+        if (s->snapshots_offset + end > (uint64_t)file_bytes || reader_co_need(&r, end, NULL) < 0) {
+            break;
+        }
+        end += (uint64_t)get32(r.data->data + at + S_EXTRA_BYTES) + get16(r.data->data + at + S_ID_BYTES) +
+               get16(r.data->data + at + S_NAME_BYTES);
+        if (s->snapshots_offset + end > (uint64_t)file_bytes || reader_co_need(&r, end, NULL) < 0) {
+            break;
+        }
+        g_ptr_array_add(list, entry_parse(s, r.data->data + at));
+    }
+    g_byte_array_unref(r.data);
+    return list;
 }
 
 int coroutine_fn qcow2_co_read_snapshots(BlockDriverState *bs, Error **errp)
