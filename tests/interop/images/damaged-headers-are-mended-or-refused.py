@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT
 """Goal: what a check can mend outside of refcounts it mends, as the peer does: entries of the table of snapshots that are too
 short or too long, a count of snapshots that cannot be, a refcount table that is not named, marks that nothing stands for. The
-snapshots that are whole are kept. An image of version 1 is refused, and never taken for the bytes of a disk.
+snapshots and the stored bitmaps that are whole are kept. An image of version 1 is refused, and never taken for the bytes of a disk.
 Method: bytes of images are changed; our qemu-img checks and repairs, the peer's finds nothing after it.
 """
 import os
@@ -101,12 +101,48 @@ def header(box, img):
     expect_equal(peek(box, 0, 65536), before, 'an image of version 1')
 
 
+def directory(box):
+    """Where the bitmap extension's data is, and the directory."""
+    at = int.from_bytes(peek(box, 100, 4), 'big')
+    while peek(box, at, 4) != b'\x23\x85\x28\x75':
+        at += 8 + (int.from_bytes(peek(box, at + 4, 4), 'big') + 7) // 8 * 8
+    return at + 8, int.from_bytes(peek(box, at + 24, 8), 'big')
+
+
+def bitmaps(box, img):
+    """Entries of the directory are 32 bytes here; the first bitmap is damaged, the second kept."""
+    for what, inside, at, data in (
+            ('a table at no place', True, 0, (0x10001).to_bytes(8, 'big')), ('a table far away', True, 0, (1 << 50).to_bytes(8, 'big')),
+            ('a table too long', True, 8, (9).to_bytes(4, 'big')), ('an odd flag', True, 12, (0x42).to_bytes(4, 'big')),
+            ('another type', True, 16, b'\2'), ('a granularity that cannot be', True, 17, b'\x40'),
+            ('a name with an end in it', True, 24, b'x\0'), ('no end', True, 18, b'\x70\0'), ('the name of the other', True, 24, b'b2'),
+            ('many bitmaps', False, 0, (70000).to_bytes(4, 'big')), ('one bitmap less', False, 0, (1).to_bytes(4, 'big')),
+            ('a directory at an odd place', False, 16, (0x10001).to_bytes(8, 'big'))):
+        tool(box, 'qemu-img', 'create', '-q', '-f', 'qcow2', 'a', '4M')
+        for name in ('b1', 'b2'):
+            tool(box, 'qemu-img', 'bitmap', '--add', 'a', name)
+        tool(box, 'qemu-io', '-c', 'write -P 1 0 300k', 'a')
+        extension, place = directory(box)
+        patch(box, (place if inside else extension) + at, data)
+        status, text = box.run([img, 'check', 'a'])
+        expect(status == 2, f'{what}: check: {status} {text}')
+        tool(box, img, 'check', '-q', '-r', 'all', 'a')
+        check_image(box, 'a')
+        left = tool(box, 'qemu-img', 'info', 'a')
+        keeps = {'no end': 0, 'the name of the other': 0, 'many bitmaps': 0, 'one bitmap less': 2,
+                 'a directory at an odd place': 0}.get(what, 1)
+        expect_equal(left.count('granularity'), keeps, f'{what}: bitmaps after repair')
+        expect('name: b2' in left or keeps == 0, f'{what}: {left}')
+        tool(box, 'qemu-io', '-r', '-c', 'read -P 1 0 300k', 'a')
+
+
 def test(box, args):
     img = os.path.join(os.path.dirname(args.daemon), 'compat', 'qemu-img')
     if not os.path.exists(img):
         raise Skip('no compat programs beside the daemon')
     snapshots(box, img)
     header(box, img)
+    bitmaps(box, img)
 
 
 run(test)

@@ -30,8 +30,10 @@ void qcow2_bitmap_entry_free(void *entry)
 {
     Qcow2BitmapEntry *e = entry;
 
-    g_free(e->name);
-    g_free(e);
+    if (e) {
+        g_free(e->name);
+        g_free(e);
+    }
 }
 
 Qcow2BitmapEntry *qcow2_bitmap_find(Qcow2State *s, const char *name)
@@ -312,6 +314,7 @@ int coroutine_fn qcow2_co_bitmaps_open(BlockDriverState *bs, int flags, Error **
 {
     Qcow2State *s = bs->opaque;
     Qcow2Ext *ext = find_ext(s);
+    Error *err = NULL;
     ExtData x;
     int ret;
 
@@ -324,11 +327,18 @@ int coroutine_fn qcow2_co_bitmaps_open(BlockDriverState *bs, int flags, Error **
         ext = NULL;
     }
     if (ext) {
-        ret = ext_check(s, ext, &x, errp);
+        ret = ext_check(s, ext, &x, &err);
         if (!ret) {
-            ret = dir_co_read(bs, &x, errp);
+            ret = dir_co_read(bs, &x, &err);
+        }
+        if (ret < 0 && (flags & BDRV_O_CHECK)) {
+            g_ptr_array_set_size(s->bitmaps->entries, 0);
+            s->bitmaps->broken = g_strdup(err ? error_get_pretty(err) : "Broken bitmap directory");
+            error_free(err);
+            return 0;
         }
         if (ret < 0) {
+            error_propagate(errp, err);
             return ret;
         }
         s->bitmaps->dir_offset = x.dir_offset;
@@ -348,6 +358,124 @@ int coroutine_fn qcow2_co_bitmaps_open(BlockDriverState *bs, int flags, Error **
     return ret;
 }
 
+/* ---- mending ---- */
+
+/* The entries of @dir that can be; nobody knows where one begins behind one that has no end. Of two with one name nobody
+ * knows which is meant. */
+static void coroutine_fn dir_co_salvage(BlockDriverState *bs, const uint8_t *dir, uint64_t bytes, uint64_t *clusters)
+{
+    Qcow2State *s = bs->opaque;
+    GPtrArray *entries = s->bitmaps->entries;
+    g_autoptr(GHashTable) names = g_hash_table_new(g_str_hash, g_str_equal);    /* of entries, with how many there are */
+
+    for (uint64_t at = 0, used; at + sizeof(DirEntry) <= bytes && entries->len < QCOW2_BITMAPS_MAX; at += used) {
+        DirEntry d;
+
+        memcpy(&d, dir + at, sizeof(d));
+        used = ROUND_UP(sizeof(d) + (uint64_t)GUINT32_FROM_BE(d.extra_bytes) + GUINT16_FROM_BE(d.name_bytes), 8);
+        if (used > bytes - at) {
+            break;
+        }
+        Qcow2BitmapEntry *e = entry_parse(s, dir + at, bytes - at, &(uint64_t) { 0 }, NULL);
+
+        if (e) {
+            guint n = GPOINTER_TO_UINT(g_hash_table_lookup(names, e->name));
+
+            g_hash_table_insert(names, e->name, GUINT_TO_POINTER(n + 1));
+            g_ptr_array_add(entries, e);
+        }
+    }
+    GPtrArray *kept = g_ptr_array_new_with_free_func(qcow2_bitmap_entry_free);
+
+    for (guint i = 0; i < entries->len; i++) {
+        Qcow2BitmapEntry *e = entries->pdata[i];
+
+        if (g_hash_table_lookup(names, e->name) == GUINT_TO_POINTER(1) && qcow2_co_bitmap_is_sound(bs, e, clusters)) {
+            g_ptr_array_add(kept, e);
+            entries->pdata[i] = NULL;
+        }
+    }
+    g_ptr_array_unref(entries);
+    s->bitmaps->entries = kept;
+}
+
+/* Read the directory again, with what is whole of it. */
+static void coroutine_fn co_salvage(BlockDriverState *bs, const ExtData *x)
+{
+    uint64_t clusters = DIV_ROUND_UP(bdrv_getlength_cached(bs->file->bs), ((Qcow2State *)bs->opaque)->cluster_size);
+    uint8_t *dir = qemu_try_blockalign(bs->file->bs, x->dir_bytes);
+    QEMUIOVector qiov;
+
+    qemu_iovec_init_buf(&qiov, dir, x->dir_bytes);
+    if (dir && qcow2_co_read_file(bs, x->dir_offset, x->dir_bytes, &qiov, 0, 0) == 0) {
+        dir_co_salvage(bs, dir, x->dir_bytes, &clusters);
+    }
+    qemu_vfree(dir);
+}
+
+/* The directory becomes shorter where it lies. Until that is done all bitmaps are void: nobody takes the name of one for
+ * the bits of another. */
+static int coroutine_fn dir_co_replace(BlockDriverState *bs, const ExtData *x)
+{
+    Qcow2State *s = bs->opaque;
+    GByteArray *dir = dir_build(s->bitmaps->entries);
+    int ret;
+
+    qemu_co_mutex_lock(&s->l1_lock);
+    s->autoclear &= ~QCOW2_AUTOCLEAR_BITMAPS;
+    ret = qcow2_co_write_header(bs);
+    qemu_co_mutex_unlock(&s->l1_lock);
+    if (!ret) {
+        ret = bdrv_co_flush(bs->file->bs);
+    }
+    if (!ret && dir->len) {
+        ret = dir_co_write(bs, x->dir_offset, dir);
+    }
+    if (!ret) {
+        ret = bdrv_co_flush(bs->file->bs);
+    }
+    if (!ret) {
+        ret = header_co_update(bs, s->bitmaps->entries->len, x->dir_offset, dir->len);
+    }
+    s->bitmaps->dir_offset = dir->len ? x->dir_offset : 0;
+    s->bitmaps->dir_bytes = dir->len;
+    g_byte_array_unref(dir);
+    return ret;
+}
+
+int coroutine_fn qcow2_co_bitmaps_mend(BlockDriverState *bs, unsigned *dropped)
+{
+    Qcow2State *s = bs->opaque;
+    Qcow2Ext *ext = find_ext(s);
+    GPtrArray *entries = s->bitmaps ? s->bitmaps->entries : NULL;
+    uint64_t clusters = DIV_ROUND_UP(bdrv_getlength_cached(bs->file->bs), s->cluster_size);
+    bool sound = entries && !s->bitmaps->broken;
+    ExtData x = { 0 };
+
+    *dropped = 0;
+    if (!ext || !entries || s->bitmaps->loaded) {
+        return 0;
+    }
+    for (guint i = 0; i < entries->len && sound; i++) {
+        sound = qcow2_co_bitmap_is_sound(bs, g_ptr_array_index(entries, i), &clusters);
+    }
+    if (sound) {
+        return 0;
+    }
+    g_ptr_array_set_size(entries, 0);
+    if (ext_check(s, ext, &x, NULL) == 0 && x.dir_offset + x.dir_bytes <= (uint64_t)bdrv_getlength_cached(bs->file->bs)) {
+        co_salvage(bs, &x);
+    }
+    *dropped = MAX(x.n, s->bitmaps->entries->len + 1) - s->bitmaps->entries->len;
+    g_clear_pointer(&s->bitmaps->broken, g_free);
+    return dir_co_replace(bs, &x);
+}
+
+const char *qcow2_bitmaps_broken(Qcow2State *s)
+{
+    return s->bitmaps ? s->bitmaps->broken : NULL;
+}
+
 void qcow2_bitmaps_free(BlockDriverState *bs)
 {
     Qcow2State *s = bs->opaque;
@@ -363,6 +491,7 @@ void qcow2_bitmaps_free(BlockDriverState *bs)
         }
     }
     g_ptr_array_unref(s->bitmaps->entries);
+    g_free(s->bitmaps->broken);
     g_clear_pointer(&s->bitmaps, g_free);
 }
 

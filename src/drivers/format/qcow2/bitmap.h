@@ -50,6 +50,7 @@ struct Qcow2Bitmaps {
     uint64_t dir_offset, dir_bytes;     /* 0: there is none */
     bool loaded;                        /* the bits are in bitmaps of the node */
     bool marked;                        /* those are marked as in use on disk, by us */
+    char *broken;                       /* opened for a check: what is wrong with the directory; or NULL */
 };
 
 Qcow2BitmapEntry *qcow2_bitmap_entry_new(const char *name, size_t name_bytes);
@@ -61,6 +62,8 @@ uint64_t qcow2_bitmap_table_needed(Qcow2State *s, uint64_t bytes, unsigned granu
 uint64_t qcow2_bitmap_cluster_covers(Qcow2State *s, unsigned granularity_bits);
 
 /* bitmap_data.c; main thread */
+/* Can the table of @e be read, and may its entries be? *clusters: as for loading. */
+bool coroutine_fn qcow2_co_bitmap_is_sound(BlockDriverState *bs, const Qcow2BitmapEntry *e, uint64_t *clusters);
 /* Make what @e has a bitmap of the node, which is new. *clusters: how many the bitmaps not loaded yet can have,
  * since none belongs to two: what a file of this length can make us read and keep is bounded. */
 int coroutine_fn qcow2_co_bitmap_load(BlockDriverState *bs, const Qcow2BitmapEntry *e, uint64_t *clusters,

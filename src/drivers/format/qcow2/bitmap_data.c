@@ -49,6 +49,26 @@ static bool take(uint64_t *clusters, uint64_t n)
     return enough;
 }
 
+bool coroutine_fn qcow2_co_bitmap_is_sound(BlockDriverState *bs, const Qcow2BitmapEntry *e, uint64_t *clusters)
+{
+    Qcow2State *s = bs->opaque;
+    uint64_t file_bytes = bdrv_getlength_cached(bs->file->bs), *table;
+    bool sound = e->table_offset + e->table_entries * 8ULL <= file_bytes &&
+                 take(clusters, DIV_ROUND_UP(e->table_entries * 8ULL, s->cluster_size)) &&
+                 table_co_read(bs, e, &table) == 0;
+
+    if (!sound) {
+        return false;
+    }
+    for (uint32_t i = 0; i < e->table_entries && sound; i++) {
+        uint64_t at = table[i] & QCOW2_OFFSET_MASK;
+
+        sound = !at || (at < file_bytes && take(clusters, 1));
+    }
+    qemu_vfree(table);
+    return sound;
+}
+
 int coroutine_fn qcow2_co_bitmap_load(BlockDriverState *bs, const Qcow2BitmapEntry *e, uint64_t *clusters,
                                       BdrvDirtyBitmap *b, Error **errp)
 {

@@ -556,12 +556,29 @@ static int coroutine_fn check_co_bitmaps(Qcow2Check *c, const Qcow2Ext *ext)
     return 0;
 }
 
+/* Bitmaps that are damaged go, before anything is counted: they only say what a backup may leave out. */
+static int coroutine_fn check_co_mend_bitmaps(Qcow2Check *c)
+{
+    unsigned dropped;
+    int ret = qcow2_co_bitmaps_mend(c->bs, &dropped);
+
+    if (!ret && dropped) {
+        check_say(c, "Repairing the bitmap directory: %u damaged bitmap%s dropped", dropped, dropped > 1 ? "s are" : " is");
+        c->res->corruptions_fixed += dropped;
+    }
+    return ret;
+}
+
 static int coroutine_fn check_co_extensions(Qcow2Check *c)
 {
     GArray *a = c->s->extensions;
     bool bitmaps = false, crypto = false;       /* a second one means nothing */
     int ret = 0;
 
+    if (qcow2_bitmaps_broken(c->s)) {
+        check_say(c, "ERROR %s", qcow2_bitmaps_broken(c->s));
+        c->res->corruptions++;
+    }
     for (guint i = 0; a && i < a->len && ret >= 0; i++) {
         const Qcow2Ext *ext = &g_array_index(a, Qcow2Ext, i);
 
@@ -625,7 +642,11 @@ static int coroutine_fn clear_marks(Qcow2Check *c)
 static int coroutine_fn check_co_run(Qcow2Check *c)
 {
     bool fixing = c->fix & BDRV_FIX_ERRORS;
-    int ret = check_co_count(c);
+    int ret = fixing ? check_co_mend_bitmaps(c) : 0;
+
+    if (!ret) {
+        ret = check_co_count(c);
+    }
 
     if (c->res->check_errors) {
         /* What the tables that could not be read refer to seems to be free. */

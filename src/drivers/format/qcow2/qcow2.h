@@ -600,6 +600,10 @@ int coroutine_fn qcow2_co_crypt_create(BlockDriverState *bs, const QCryptoBlockC
 typedef struct Qcow2Bitmaps Qcow2Bitmaps;
 /* Read the directory, and (unless only the image is asked about) the bitmaps, which the node has then. */
 int coroutine_fn qcow2_co_bitmaps_open(BlockDriverState *bs, int flags, Error **errp);
+/* Of an image opened for a check: what is wrong with their directory, or NULL; lent. */
+const char *qcow2_bitmaps_broken(Qcow2State *s);
+/* ... take what is damaged out of it. *dropped: how many bitmaps are gone. The clusters are leaks then. */
+int coroutine_fn qcow2_co_bitmaps_mend(BlockDriverState *bs, unsigned *dropped);
 /* The node has them no more. */
 void qcow2_bitmaps_free(BlockDriverState *bs);
 /* Have they to be marked as in use before the image changes? Do that, with l1_lock held, any thread. */
