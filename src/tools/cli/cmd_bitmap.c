@@ -179,6 +179,9 @@ static int coroutine_fn bitmap_op(void *opaque, Error **errp)
         list(c, bs);
     } else {
         ret = change(c, bs, errp);
+        if (ret == 0) {
+            ret = ops_bitmaps_store(blk, errp);
+        }
     }
     blk_unref(blk);
     return ret;

@@ -141,6 +141,9 @@ static int coroutine_fn copy_into(ConvertCall *c, const OpsSource *target, Error
     if (ret == 0 && c->bitmaps) {
         ret = ops_bitmaps_copy(blk_bs(c->copy.sources[0]), blk_bs(c->copy.target), errp);
     }
+    if (ret == 0 && c->bitmaps) {
+        ret = ops_bitmaps_store(c->copy.target, errp);
+    }
     blk_unref(c->copy.target);
     return ret;
 }

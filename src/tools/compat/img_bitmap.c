@@ -122,6 +122,9 @@ static int coroutine_fn bitmap_op(void *opaque, Error **errp)
     if (src || !call->source.name) {
         ret = act_all(call, blk_bs(blk), blk_bs(src ? src : blk));
     }
+    if (ret == 0) {
+        ret = ops_bitmaps_store(blk, errp);
+    }
     blk_unref(src);
     blk_unref(blk);
     return ret;

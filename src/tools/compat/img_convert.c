@@ -231,6 +231,9 @@ static int coroutine_fn convert_into(ConvertCall *call, int64_t length, Error **
     if (ret == 0 && call->bitmaps) {
         ret = ops_bitmaps_copy(blk_bs(call->o.sources[0]), blk_bs(call->o.target), errp);
     }
+    if (ret == 0 && call->bitmaps) {
+        ret = ops_bitmaps_store(call->o.target, errp);
+    }
     return ret;
 }
 

@@ -124,6 +124,9 @@ void ops_bitmap_mark(BdrvDirtyBitmap *to, BdrvDirtyBitmap *from, int64_t length)
 int ops_bitmaps_check(BlockDriverState *source, bool skip_broken, Error **errp);
 /* Give @target, which can store them, those that @source stores; lost ones are left out with a warning. */
 int ops_bitmaps_copy(BlockDriverState *source, BlockDriverState *target, Error **errp);
+/* Write the bitmaps of an image to its file now, where closing it could only print that it failed. It is read-only then.
+ * Control lock */
+int ops_bitmaps_store(BlockBackend *blk, Error **errp);
 
 /* The size of a file that holds an image. */
 typedef struct OpsMeasure {

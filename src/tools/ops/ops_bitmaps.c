@@ -100,3 +100,15 @@ int ops_bitmaps_copy(BlockDriverState *source, BlockDriverState *target, Error *
     }
     return ret;
 }
+
+int ops_bitmaps_store(BlockBackend *blk, Error **errp)
+{
+    BlockDriverState *bs = bdrv_skip_filters(blk_bs(blk));
+
+    if (bs->read_only || !ops_stores_bitmaps(bs)) {
+        return 0;
+    }
+    int ret = blk_set_perm(blk, BLK_PERM_CONSISTENT_READ, BLK_PERM_ALL, errp);
+
+    return ret < 0 ? ret : bdrv_reopen_set_read_only(bs, true, errp);
+}

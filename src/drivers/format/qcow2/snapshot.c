@@ -128,7 +128,7 @@ typedef struct Create {
     Qcow2Snapshot *sn;
     GPtrArray *list;            /* with the new one */
     GByteArray *table;
-    uint64_t table_place;
+    uint64_t table_place, table_bytes;
     Qcow2Refs refs;
 } Create;
 
@@ -166,16 +166,39 @@ static int create_plan(Qcow2State *s, Create *c, QEMUSnapshotInfo *info, Error *
     return 0;
 }
 
+/* Write the copy of L1, and the table. Nothing refers to them yet: a disk that is full is found out before anything else
+ * has changed. */
+static int coroutine_fn create_co_fill(BlockDriverState *bs, Create *c, Error **errp)
+{
+    Qcow2State *s = bs->opaque;
+    g_autofree uint64_t *l1 = g_memdup2(s->l1_table, MAX(s->l1_size, 1) * 8ULL);
+    int ret = 0;
+
+    for (uint32_t i = 0; i < s->l1_size; i++) {
+        l1[i] &= ~QCOW2_COPIED;
+    }
+    if (s->l1_size) {
+        ret = qcow2_co_write_l1(bs, c->sn->l1_offset, l1, s->l1_size);
+    }
+    if (!ret) {
+        ret = table_co_write(bs, c->table_place, c->table);
+    }
+    if (ret < 0) {
+        error_setg_errno(errp, -ret, "Could not write the tables of the snapshot");
+    }
+    return ret;
+}
+
 /* Room for the copy of L1 and for the table, counted on disk. */
 static int coroutine_fn create_co_alloc(BlockDriverState *bs, Create *c, Error **errp)
 {
     Qcow2State *s = bs->opaque;
     GByteArray *draft = qcow2_snapshot_table_build(c->list);
-    uint64_t table_bytes = draft->len;
     int ret = 0;
 
+    c->table_bytes = draft->len;
     g_byte_array_unref(draft);
-    if (table_bytes > QCOW2_SNAPSHOT_TABLE_MAX) {
+    if (c->table_bytes > QCOW2_SNAPSHOT_TABLE_MAX) {
         error_setg(errp, "The table of snapshots would become too large");
         return -EFBIG;
     }
@@ -183,7 +206,7 @@ static int coroutine_fn create_co_alloc(BlockDriverState *bs, Create *c, Error *
         ret = place_co_alloc(bs, s->l1_size * 8ULL, &c->sn->l1_offset);
     }
     if (!ret) {
-        ret = place_co_alloc(bs, table_bytes, &c->table_place);
+        ret = place_co_alloc(bs, c->table_bytes, &c->table_place);
     }
     if (!ret) {
         ret = qcow2_co_settle(bs);
@@ -194,28 +217,18 @@ static int coroutine_fn create_co_alloc(BlockDriverState *bs, Create *c, Error *
     }
     c->table = qcow2_snapshot_table_build(c->list);
     qcow2_forget_tables(s);
-    return 0;
+    return create_co_fill(bs, c, errp);
 }
 
 /* All up to the switch. */
 static int coroutine_fn create_co_write(BlockDriverState *bs, Create *c)
 {
     Qcow2State *s = bs->opaque;
-    g_autofree uint64_t *l1 = g_memdup2(s->l1_table, MAX(s->l1_size, 1) * 8ULL);
     int ret = 0;
 
-    for (uint32_t i = 0; i < s->l1_size; i++) {
-        l1[i] &= ~QCOW2_COPIED;
-    }
     mark_dirty(s, true);
     if (s->version >= 3) {
         ret = header_co_write(bs);
-    }
-    if (!ret && s->l1_size) {
-        ret = qcow2_co_write_l1(bs, c->sn->l1_offset, l1, s->l1_size);
-    }
-    if (!ret) {
-        ret = table_co_write(bs, c->table_place, c->table);
     }
     if (!ret) {
         ret = qcow2_co_refs_step(bs, &c->refs, REFS_ADD, NULL);
@@ -298,7 +311,7 @@ int coroutine_fn qcow2_co_snapshot_create(BlockDriverState *bs, QEMUSnapshotInfo
             }
             if (ret < 0 && !s->corrupt) {
                 place_free(s, c.sn->l1_offset, c.sn->l1_size * 8ULL);
-                place_free(s, c.table_place, 1);
+                place_free(s, c.table_place, c.table_bytes);
                 qcow2_co_settle(bs);
             }
         }
@@ -374,10 +387,14 @@ static int coroutine_fn goto_co_alloc(BlockDriverState *bs, Goto *g, Error **err
     if (!ret) {
         ret = qcow2_co_settle(bs);
     }
+    qcow2_forget_tables(bs->opaque);
+    if (!ret && g->l1_size) {
+        /* It may change once more; but there is space for it then. */
+        ret = qcow2_co_write_l1(bs, g->l1_place, g->l1, g->l1_size);
+    }
     if (ret < 0) {
         error_setg_errno(errp, -ret, "Could not find room for the L1 table");
     }
-    qcow2_forget_tables(bs->opaque);
     return ret;
 }
 
@@ -444,6 +461,7 @@ int coroutine_fn qcow2_co_snapshot_goto(BlockDriverState *bs, const char *id_or_
             }
         } else {
             place_free(s, g.l1_place, g.l1_size * 8ULL);
+            qcow2_co_settle(bs);
         }
     }
     if (!ret) {
