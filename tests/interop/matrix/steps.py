@@ -122,7 +122,9 @@ def resize(im):
         size = max(im.cluster, size // im.cluster * im.cluster)     # what the peer cuts off within a cluster, it shows again
         words = ['--shrink'] if size < len(im.disk) else []
     if not words and not im.backing and im.encrypted == 'none' and im.rng.random() < 0.3:
-        words = ['--preallocation=' + im.rng.choice(['metadata', 'falloc', 'full'])]
+        mode = im.rng.choice(['metadata', 'falloc', 'full'])
+        # A peer that preallocates loses a compressed last cluster, and shows what was in the file before.
+        words = ['--preallocation=' + mode] if side is im.ours else []
     if size == len(im.disk):
         return False
     # A peer does not preallocate where the file is longer already.

@@ -317,7 +317,11 @@ int coroutine_fn qcow2_co_truncate(BlockDriverState *bs, int64_t offset, bool ex
         }
     }
     if (!ret && s->external && new < old) {
-        bdrv_co_truncate(s->data_file, new, false, PREALLOC_MODE_OFF, 0, NULL);  /* it is only space */
+        /* It is only space; but what was zeroed behind the end, under a cipher, is to be zero still when another program makes
+         * the disk longer again. */
+        uint64_t end = s->crypt_method ? ROUND_UP(new, (uint64_t)s->cluster_size) : new;
+
+        bdrv_co_truncate(s->data_file, end, false, PREALLOC_MODE_OFF, 0, NULL);
     }
     if (ret < 0) {
         error_setg_errno(errp, -ret, "Failed to update the image size");
