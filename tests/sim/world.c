@@ -229,8 +229,8 @@ static void one_life(void)
     if (sim.off) {
         world.cuts++;
         sim_power_on();
-    } else if (!lossy) {
-        /* Closing flushes. */
+    } else if (!sim.faults_made) {
+        /* Closing flushes; that may have failed, too. */
         for (unsigned i = 0; i < world.n_disks; i++) {
             model_flush_end(&world.disks[i].model, model_flush_begin(&world.disks[i].model));
         }
