@@ -61,6 +61,7 @@ struct BlockDriver {
     bool supports_backing;
     bool flushes_children;              /* co_flush does all: the wrapper does not flush them again */
     bool has_variable_length;           /* length may change behind our back: ask each time */
+    bool fixed_length;                  /* writes behind its end fail: a device, a server's export */
     BdrvRequestFlags supported_write_flags, supported_zero_flags;
 
     /* ---- control ---- */

@@ -473,6 +473,7 @@ const BlockDriver bdrv_file = {
 const BlockDriver bdrv_host_device = {
     .format_name = "host_device",
     .protocol_name = "host_device",
+    .fixed_length = true,
     .schema_driver = BLOCKDEV_DRIVER_HOST_DEVICE,
     FILE_DRIVER
 };

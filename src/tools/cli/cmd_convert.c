@@ -127,6 +127,7 @@ static int coroutine_fn copy_into(ConvertCall *c, const OpsSource *target, Error
     if (!c->copy.target) {
         return -EIO;
     }
+    c->copy.target_is_zero = !c->existing && ops_new_is_zero(c->copy.target);
     if (blk_co_getlength(c->copy.target) < c->target.size) {
         error_setg(errp, "'%s' is too small: the source has %" PRId64 " bytes", c->target.filename, c->target.size);
         ret = -ENOSPC;
@@ -135,7 +136,6 @@ static int coroutine_fn copy_into(ConvertCall *c, const OpsSource *target, Error
                    blk_bs(c->copy.target)->drv->format_name);
         ret = -ENOTSUP;
     } else if ((ret = prepare_compression(c, errp)) == 0) {
-        c->copy.target_is_zero = !c->existing && ops_new_reads_as_zeroes(c->copy.target);
         ret = ops_convert(&c->copy, errp);
     }
     if (ret == 0 && c->bitmaps) {
@@ -172,10 +172,6 @@ static int coroutine_fn convert_to_new(ConvertCall *c, Error **errp)
 
     if (!name) {
         return -EEXIST;
-    }
-    /* What a device holds is not known to be zero. */
-    if (temp.in_place && !g_strcmp0(c->target.format, "raw")) {
-        c->copy.sparse_bytes = 0;
     }
     int ret = make_and_copy(c, name, errp);
 

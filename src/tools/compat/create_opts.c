@@ -74,6 +74,12 @@ static const OptDesc file_options[] = {
     { NULL },
 };
 
+/* Of a device or a server's export. */
+static const OptDesc place_options[] = {
+    { "preallocation", OPT_STR, "Preallocation mode (allowed values: off)", NULL, "preallocation" },
+    { NULL },
+};
+
 static const struct {
     const char *name;
     const OptDesc *options;
@@ -87,7 +93,7 @@ static const struct {
 struct CompatCreate {
     const char *format;
     char *filename;             /* NULL: not known */
-    bool device;
+    bool place;                 /* it is there and cannot be made */
     GPtrArray *descs;           /* of format and protocol, in order, each name once */
     guint n_format;             /* those of the format */
     const char **values;        /* as many; NULL: not given */
@@ -131,13 +137,13 @@ CompatCreate *compat_create_new(const char *format, const char *filename)
     }
     c->format = formats[i].name;
     c->filename = g_strdup(path);
-    c->device = path && host_ops && host_ops->path_is_device(path);
+    c->place = path && host_ops && ops_place_is(path);
     c->type = formats[i].type;
     c->descs = g_ptr_array_new();
     add_descs(c, formats[i].options);
     c->n_format = c->descs->len;
-    if (filename && !c->device) {
-        add_descs(c, file_options);
+    if (filename) {
+        add_descs(c, c->place ? place_options : file_options);
     }
     c->values = g_new0(const char *, c->descs->len);
     return c;
@@ -396,14 +402,14 @@ static char *rounded_size(const CompatCreate *c)
     return g_strdup_printf("%" PRIu64, n > UINT64_MAX - BDRV_SECTOR_SIZE ? n : ROUND_UP(n, BDRV_SECTOR_SIZE));
 }
 
-/* The file below: new, or (a device) there. */
+/* The file below, if it is to be made. */
 static int file_options_of(const CompatCreate *c, QDict **file, Error **errp)
 {
     bool raw = !c->type;
     g_autofree char *size = raw ? rounded_size(c) : g_strdup("0");
 
     *file = NULL;
-    if (c->device) {
+    if (c->place) {
         return 0;
     }
     *file = qdict_new();
@@ -437,12 +443,9 @@ static int image_options_of(const CompatCreate *c, QDict **image, Error **errp)
             return -EINVAL;
         }
     }
-    ref = qdict_new();
-    qdict_put_str(ref, "driver", c->device ? "host_device" : "file");
-    qdict_put_str(ref, "filename", c->filename);
     *image = qdict_crumple(flat, errp);
-    if (!*image) {
-        qdict_unref(ref);
+    ref = *image ? ops_place_options(c->filename, errp) : NULL;
+    if (!ref) {
         return -EINVAL;
     }
     qdict_put_str(*image, "driver", c->format);
@@ -450,6 +453,23 @@ static int image_options_of(const CompatCreate *c, QDict **image, Error **errp)
     /* A header by itself; the disk is made by whoever has it. */
     qdict_put_obj(*image, detached && compat_text_to_bool(detached, &on) && on ? "header" : "file", ref);
     return 0;
+}
+
+/* What is there holds what it holds, and has the space that it has. */
+static int coroutine_fn take_place(const CompatCreate *c, Error **errp)
+{
+    const char *mode = c->type ? NULL : compat_create_get(c, "preallocation");
+    g_autofree char *size = c->type ? NULL : rounded_size(c);
+
+    if (mode && qapi_enum_parse(&qapi_type_PreallocMode, mode) < 0) {
+        error_setg(errp, "invalid parameter value: %s", mode);
+        return -EINVAL;
+    }
+    if (mode && strcmp(mode, "off")) {
+        error_setg(errp, "Unsupported preallocation mode '%s'", mode);
+        return -ENOTSUP;
+    }
+    return ops_place_take(c->filename, size ? g_ascii_strtoll(size, NULL, 10) : 0, errp);
 }
 
 int coroutine_fn compat_co_create(CompatCreate *c, Error **errp)
@@ -460,8 +480,8 @@ int coroutine_fn compat_co_create(CompatCreate *c, Error **errp)
     if (ret == 0) {
         ret = image_options_of(c, &image, errp);
     }
-    if (ret == 0 && file) {
-        ret = ops_create_one(file, errp);
+    if (ret == 0) {
+        ret = c->place ? take_place(c, errp) : ops_create_one(file, errp);
     }
     if (ret == 0 && image) {
         ret = ops_create_data_file(image, errp);

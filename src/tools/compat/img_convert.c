@@ -159,7 +159,7 @@ static int coroutine_fn make_target(ConvertCall *call, int64_t length, Error **e
     return ret;
 }
 
-static int describe_target(ConvertCall *call, Error **errp)
+static int coroutine_fn describe_target(ConvertCall *call, Error **errp)
 {
     BlockDriverState *bs = bdrv_skip_filters(blk_bs(call->o.target)), *below = bdrv_backing_chain_next(bs);
     BlockDriverInfo info = { 0 };
@@ -168,7 +168,7 @@ static int describe_target(ConvertCall *call, Error **errp)
     call->o.compressed = call->compress ? info.cluster_size : 0;
     call->o.target_has_backing = call->backing != NULL;
     call->o.target_backing_length = below ? bdrv_getlength_cached(below) : INT64_MAX;
-    call->o.target_is_zero = call->o.target_is_zero || (!call->no_create && ops_new_reads_as_zeroes(call->o.target));
+    call->o.target_is_zero = call->o.target_is_zero || (!call->no_create && ops_new_is_zero(call->o.target));
     /* In a plain file the order of writes decides nothing. */
     call->o.in_order = !call->out_of_order && strcmp(bs->drv->format_name, "raw");
     if (call->compress && info.encrypted) {

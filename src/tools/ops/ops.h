@@ -41,6 +41,27 @@ void ops_secret_put_new(const char *format, QDict *options);
 /* If *errp says that a password is missing, add how to give it. */
 void ops_secret_hint(Error **errp);
 
+/* ---- servers in TLS ---- */
+/* By what names nbds://... are met that do not say it: the folder of certificates or of keys.psk, whose key, the name that
+ * certificates have to have. Each may be NULL; lent. Any context, before anything is opened. */
+void ops_tls_set(const char *folder, const char *user, const char *hostname);
+/* Is @name that of an NBD server in TLS? Any context. */
+bool ops_tls_is(const char *name);
+/* Make its credentials, and put into @options what opens it, in place of the name. 0 or -errno. Main thread. */
+int ops_tls_put(const char *name, QDict *options, Error **errp);
+
+/* ---- targets that cannot be made, only used as they are ---- */
+/* Is @filename one: a device, an export of an NBD server? Main thread. */
+bool ops_place_is(const char *filename);
+/* Options of its protocol node. A new reference, or NULL and *errp. Main thread. */
+QDict *ops_place_options(const char *filename, Error **errp);
+/* Look that it is there and holds @bytes; it is taken for nothing that it was (its first sector is zeroed). Coroutine, main
+ * thread. 0 or -errno. */
+int coroutine_fn ops_place_take(const char *filename, int64_t bytes, Error **errp);
+
+/* Does @target, which was just made, read as zeroes? On a device or below a cipher that is not so by itself. Coroutine. */
+bool coroutine_fn ops_new_is_zero(BlockBackend *target);
+
 /* ---- creating ---- */
 typedef struct OpsCreate {
     const char *filename;
@@ -170,9 +191,6 @@ typedef struct OpsConvert {
     OpsProgress *progress;
 } OpsConvert;
 int coroutine_fn ops_convert(const OpsConvert *o, Error **errp);
-/* Does the image in @target, which was just made, read as zeroes? Not on a device, and not where it is encrypted as a
- * whole. */
-bool ops_new_reads_as_zeroes(BlockBackend *target);
 
 /* Make @overlay show the same above another backing image (NULL: none), by copying what differs into
  * it; the header is not changed. */

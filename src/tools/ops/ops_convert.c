@@ -341,17 +341,6 @@ static void coroutine_fn convert_worker(void *opaque)
 
 /* ---- the whole ---- */
 
-bool ops_new_reads_as_zeroes(BlockBackend *target)
-{
-    BlockDriverState *bs = bdrv_skip_filters(blk_bs(target));
-
-    /* Formats with tables say themselves what is there. */
-    while (bs && !strcmp(bs->drv->format_name, "raw")) {
-        bs = bdrv_skip_filters(bdrv_primary_bs(bs));
-    }
-    return bs && (!strcmp(bs->drv->format_name, "file") || !strcmp(bs->drv->format_name, "qcow2"));
-}
-
 int coroutine_fn ops_convert(const OpsConvert *o, Error **errp)
 {
     Convert c = { .o = o, .zeroed = o->target_is_zero, .unit = o->sparse_bytes };

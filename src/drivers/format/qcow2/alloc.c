@@ -86,7 +86,7 @@ uint64_t qcow2_alloc_try(BlockDriverState *bs, uint64_t want, uint64_t *cluster,
     bool behind = *cluster >= s->fresh_from;
 
     /* Zeroes that are decrypted are none. */
-    *fresh = behind && !s->crypt_method;
+    *fresh = behind && !s->crypt_method && !s->fixed_length;
     if (!behind) {
         end = MIN(end, s->fresh_from - base);   /* all or none of a run */
     }
@@ -140,7 +140,7 @@ static void coroutine_fn window_co_grow_file(BlockDriverState *bs, uint64_t to)
     uint64_t end = to << s->cluster_bits;
     uint8_t *sector;
 
-    if (end <= s->grown_to) {
+    if (end <= s->grown_to || s->fixed_length) {
         return;
     }
     qcow2_unlock(s);

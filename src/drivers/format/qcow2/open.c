@@ -167,6 +167,20 @@ static int coroutine_fn co_read_table(BlockDriverState *bs, uint64_t offset, uin
     return ret;
 }
 
+/* Do writes behind its end make @bs longer? */
+static bool can_grow(BlockDriverState *bs)
+{
+    while (bs->drv->kind != BLOCK_DRIVER_PROTOCOL) {
+        BdrvChild *c = LIST_FIRST(&bs->children);
+
+        if (!c) {
+            return true;
+        }
+        bs = c->bs;
+    }
+    return !bs->drv->fixed_length;
+}
+
 static int coroutine_fn co_open_tables(BlockDriverState *bs, Error **errp)
 {
     Qcow2State *s = bs->opaque;
@@ -192,7 +206,9 @@ static int coroutine_fn co_open_tables(BlockDriverState *bs, Error **errp)
         error_setg_errno(errp, -ret, "Could not read L1 table");
         return ret;
     }
-    s->fresh_from = DIV_ROUND_UP(file_bytes, s->cluster_size);
+    /* Where a file ends whatever is in it, what is behind the last cluster in use is room, and not known to be zero. */
+    s->fixed_length = !can_grow(bs->file->bs);
+    s->fresh_from = s->fixed_length ? 0 : DIV_ROUND_UP(file_bytes, s->cluster_size);
     allocated = bdrv_co_get_allocated_file_size(bs->file->bs);
     s->sparse_data = s->external || (allocated >= 0 && allocated < file_bytes);
     return 0;

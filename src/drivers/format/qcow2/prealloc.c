@@ -59,7 +59,7 @@ static int coroutine_fn prealloc_co_slice(BlockDriverState *bs, uint64_t offset,
     return ret;
 }
 
-/* Make the space of a new run, which nothing refers to yet: it reads as zeroes already. */
+/* Make the space of a new run, which nothing refers to yet: it reads as zeroes already, unless it was there before. */
 static int coroutine_fn prealloc_co_space(BlockDriverState *bs, uint64_t place, uint64_t bytes,
                                           PreallocMode prealloc)
 {
@@ -70,6 +70,8 @@ static int coroutine_fn prealloc_co_space(BlockDriverState *bs, uint64_t place, 
     void *zeroes;
     int ret = 0;
 
+    /* There the end is where it is, and what was there before shows. */
+    prealloc = s->fixed_length && prealloc == PREALLOC_MODE_METADATA ? PREALLOC_MODE_FALLOC : prealloc;
     if (prealloc == PREALLOC_MODE_METADATA && !encrypt) {
         /* Only let the file reach to the end of it. */
         place += bytes - BDRV_SECTOR_SIZE;

@@ -213,6 +213,7 @@ typedef struct Qcow2State {
     bool ext_l2;                        /* entries have two words */
     unsigned subcluster_bits;
     uint32_t subcluster_size;           /* of the cluster, without extended entries */
+    bool fixed_length;                  /* the file cannot grow (a device): free clusters may hold anything */
     bool external;                      /* guest data lies in a file of its own */
     bool raw_data;                      /* ... which reads as the disk does */
     unsigned crypt_method;              /* QCOW2_CRYPT_* */

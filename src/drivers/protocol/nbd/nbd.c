@@ -300,6 +300,7 @@ const BlockDriver bdrv_nbd = {
     .instance_size = sizeof(NbdState),
     .schema_driver = BLOCKDEV_DRIVER_NBD,
     .protocol_name = "nbd",
+    .fixed_length = true,
     .protocol_aliases = nbd_aliases,
     .parse_filename = nbd_parse_filename,
     .co_open = nbd_co_open,
