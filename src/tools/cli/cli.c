@@ -42,6 +42,17 @@ const CliCommand *cli_find(const char *name)
     return NULL;
 }
 
+/* Has the command an option of its own by this name? Then it goes before the one of many commands. */
+static bool has_own(const CliCommand *c, const char *name)
+{
+    for (const CliOption *o = c->options; o && o->name; o++) {
+        if (!strcmp(o->name, name)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 void cli_options_foreach(const CliCommand *c, void (*fn)(const CliOption *o, void *opaque), void *opaque)
 {
     const CliOption *lists[] = { c->options, c->control ? cli_control_options : NULL,
@@ -49,7 +60,9 @@ void cli_options_foreach(const CliCommand *c, void (*fn)(const CliOption *o, voi
 
     for (size_t i = 0; i < G_N_ELEMENTS(lists); i++) {
         for (const CliOption *o = lists[i]; o && o->name; o++) {
-            fn(o, opaque);
+            if (i == 0 || !has_own(c, o->name)) {
+                fn(o, opaque);
+            }
         }
     }
 }
@@ -207,6 +220,12 @@ static int start_trace(CliArgs *a)
     return CLI_OK;
 }
 
+/* How servers in TLS are met, unless the command is one itself. */
+static void set_tls(const CliArgs *a)
+{
+    ops_tls_set(has_own(a->command, "tls") ? NULL : cli_get(a, "tls"), cli_get(a, "tls-user"), cli_get(a, "tls-hostname"));
+}
+
 static int run_command(const CliCommand *c, int argc, char **argv)
 {
     CliArgs a = { .command = c, .values = g_hash_table_new(g_str_hash, g_str_equal), .args = g_ptr_array_new() };
@@ -223,6 +242,7 @@ static int run_command(const CliCommand *c, int argc, char **argv)
         a.json = !g_strcmp0(cli_get(&a, "output"), "json");
         a.quiet = cli_has(&a, "quiet");
         ret = start_trace(&a);
+        set_tls(&a);
         ret = ret ? ret : c->run(&a);
     }
     if (ret == CLI_OK && (fflush(stdout) == EOF || ferror(stdout))) {

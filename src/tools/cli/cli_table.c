@@ -23,6 +23,9 @@ const CliOption cli_control_options[] = {
 const CliOption cli_image_options[] = {
     { "image-opts", 0, CLI_FLAG, NULL, "image names are block options: driver=qcow2,file.filename=a.img" },
     OPTION_SECRET,
+    { "tls", 0, CLI_PATH, "FOLDER", "for names nbds://...: ca-cert.pem (and client-cert.pem, client-key.pem), or keys.psk, are in FOLDER" },
+    { "tls-user", 0, CLI_TEXT, "USER", "whose key of keys.psk to use; needed where it has several" },
+    { "tls-hostname", 0, CLI_TEXT, "NAME", "name that the server's certificate has to have; default: its host" },
     { NULL },
 };
 
@@ -254,7 +257,8 @@ const CliCommand cli_commands[] = {
       "holds behind the end of the copy stays.",
       convert_options, false, true,
       "liveblk convert disk.img disk.qcow2\nliveblk convert --compress disk.img small.qcow2\nliveblk convert -O raw overlay.qcow2 /var/lib/flat.img\n"
-      "liveblk convert --existing disk.qcow2 nbd://backup.example/disk", cli_convert },
+      "liveblk convert --existing disk.qcow2 nbd://backup.example/disk\n"
+      "liveblk convert --tls /etc/pki/nbd nbds://server.example/disk disk.qcow2", cli_convert },
     { "compare", "IMAGE OTHER", 2, 2, "tell whether two images show the same",
       "Compares contents; where one is longer, the rest must be zeroes. Exit code 0: the same; 3: different "
       "(the first difference is told); 1: could not compare.",

@@ -62,10 +62,16 @@ static int coroutine_fn serve_image(Serve *s, const char *image, const char *nam
     if (cli_get(a, "format")) {
         qdict_put_str(options, "driver", cli_get(a, "format"));
     }
-    if (!opts) {
-        ops_secret_put(image, options);
+    if (!opts && ops_tls_is(image) && ops_tls_put(image, options, errp) < 0) {
+        qdict_unref(options);
+        return -EINVAL;
     }
-    BlockDriverState *bs = bdrv_open(opts ? NULL : image, NULL, options, ro ? 0 : BDRV_O_RDWR | BDRV_O_UNMAP, errp);
+    const char *filename = opts || ops_tls_is(image) ? NULL : image;
+
+    if (!opts) {
+        ops_secret_put(filename, options);
+    }
+    BlockDriverState *bs = bdrv_open(filename, NULL, options, ro ? 0 : BDRV_O_RDWR | BDRV_O_UNMAP, errp);
 
     if (!bs) {
         ops_secret_hint(errp);

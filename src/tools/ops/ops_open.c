@@ -52,11 +52,22 @@ BlockBackend *coroutine_fn ops_open(const OpsSource *src, Error **errp)
     if (src->force_share) {
         qdict_put_bool(options, "force-share", true);
     }
-    if (filename && !src->no_data) {
-        ops_secret_put(filename, options);
-    }
     Error *err = NULL;
-    BlockBackend *blk = blk_new_open(filename, NULL, options, flags, &err);
+    BlockBackend *blk = NULL;
+    int ret = 0;
+
+    if (filename && ops_tls_is(filename)) {
+        ret = ops_tls_put(filename, options, &err);
+        filename = NULL;
+    }
+    if (ret < 0) {
+        qdict_unref(options);
+    } else {
+        if (!src->image_opts && !src->no_data) {
+            ops_secret_put(filename, options);
+        }
+        blk = blk_new_open(filename, NULL, options, flags, &err);
+    }
 
     if (!blk) {
         if (!strstr(error_get_pretty(err), "Could not open '")) {

@@ -84,6 +84,10 @@ static int parse_address(const char *address, QDict *options, Error **errp)
         error_setg(errp, "error parsing address '%s'", address);
         return -EINVAL;
     }
+    if (*address == '[' && !strchr(address, ']')) {
+        error_setg(errp, "error parsing IPv6 address '%s'", address);
+        return -EINVAL;
+    }
     host = *address == '[' && colon > address && colon[-1] == ']'
         ? g_strndup(address + 1, colon - address - 2) : g_strndup(address, colon - address);
     put_inet(options, host, colon + 1);
@@ -100,7 +104,11 @@ int nbd_parse_filename(const char *filename, QDict *options, Error **errp)
         return parse_uri(filename, options, errp);
     }
     if (!g_str_has_prefix(filename, "nbd:")) {
-        error_setg(errp, "File name string for new protocols must start with 'nbd:'");
+        error_setg(errp, "File name string for NBD must start with 'nbd:'");
+        return -EINVAL;
+    }
+    if (!*rest) {
+        error_setg(errp, "NBD server address missing");
         return -EINVAL;
     }
     name = strstr(rest, mark);
