@@ -83,6 +83,8 @@ typedef struct CompatOpen {
 /* Options as legacy programs give them ("512" for 512, "file.filename" alone), typed as the schema
  * has them, checked. New reference, or NULL and *errp. Takes over @d. */
 QDict *compat_options_typed(QDict *d, Error **errp);
+/* The same; @named: the file is known by a name besides. */
+QDict *compat_named_options_typed(QDict *d, bool named, Error **errp);
 /* Put into the options @d of an image (or of @filename, which may be NULL) what its header says of what they leave out.
  * co, control lock */
 void coroutine_fn compat_co_infer(const char *filename, QDict *d);

@@ -136,6 +136,8 @@ static int lookup(void *opaque)
         .ai_flags = l->a->has_numeric && l->a->numeric ? AI_NUMERICHOST | AI_NUMERICSERV : 0,
     };
 
+    /* A host with addresses of the other kind only is met through IPv6 all the same. */
+    hints.ai_flags |= hints.ai_family == AF_INET6 ? AI_V4MAPPED : 0;
     return getaddrinfo(l->a->host, l->a->port, &hints, &l->list);
 }
 
@@ -170,15 +172,23 @@ static int coroutine_fn co_connect_inet(Deadline *d, const InetSocketAddress *a,
     return fd;
 }
 
+static bool parse_u32(const char *what, const char *text, unsigned *value, Error **errp)
+{
+    guint64 n;
+
+    if (!g_ascii_string_to_unsigned(text, 10, 0, UINT32_MAX, &n, NULL)) {
+        error_setg(errp, "Failed to parse %s '%s'", what, text);
+        return false;
+    }
+    *value = n;
+    return true;
+}
+
 static int coroutine_fn co_connect_vsock(Deadline *d, const VsockSocketAddress *a, Error **errp)
 {
     struct sockaddr_vm vm = { .svm_family = AF_VSOCK };
-    char *end1, *end2;
 
-    vm.svm_cid = g_ascii_strtoull(a->cid, &end1, 10);
-    vm.svm_port = g_ascii_strtoull(a->port, &end2, 10);
-    if (*end1 || *end2 || !*a->cid || !*a->port) {
-        error_setg(errp, "'%s:%s' is not a vsock address of two numbers", a->cid, a->port);
+    if (!parse_u32("cid", a->cid, &vm.svm_cid, errp) || !parse_u32("port", a->port, &vm.svm_port, errp)) {
         return -EINVAL;
     }
     return co_connect_fd(d, socket(AF_VSOCK, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0), &vm, sizeof(vm));
@@ -191,7 +201,11 @@ static int inherited_fd(const char *str, Error **errp)
     int type, fd;
     socklen_t len = sizeof(type);
 
-    if (*end || !*str || n < 0 || n > INT_MAX || getsockopt(n, SOL_SOCKET, SO_TYPE, &type, &len) < 0) {
+    if (*end || !*str) {
+        error_setg(errp, "Unable to parse FD number %s", str);
+        return -EINVAL;
+    }
+    if (n < 0 || n > INT_MAX || getsockopt(n, SOL_SOCKET, SO_TYPE, &type, &len) < 0) {
         error_setg(errp, "File descriptor '%s' is not a socket", str);
         return -EINVAL;
     }
