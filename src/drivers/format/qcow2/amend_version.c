@@ -286,10 +286,14 @@ static int coroutine_fn co_expand_snapshots(BlockDriverState *bs, Error **errp)
 static int check_downgrade(BlockDriverState *bs, Error **errp)
 {
     Qcow2State *s = bs->opaque;
-    uint64_t incompatible = s->incompatible & ~(QCOW2_INCOMPAT_DIRTY | QCOW2_INCOMPAT_CORRUPT);
+    uint64_t incompatible = s->incompatible & ~QCOW2_INCOMPAT_CORRUPT;
 
     if (s->external) {
         error_setg(errp, "Cannot downgrade an image with a data file");
+        return -ENOTSUP;
+    }
+    if (s->incompatible & QCOW2_INCOMPAT_DIRTY) {
+        error_setg(errp, "Cannot downgrade an image that is to be repaired first, by 'check --repair all'");
         return -ENOTSUP;
     }
     if (incompatible) {

@@ -263,6 +263,7 @@ typedef struct Qcow2State {
     uint64_t reftable_offset;
     uint32_t reftable_dirty_from, reftable_dirty_to;
     Qcow2Cache l2, rb;
+    bool left_dirty;                    /* the header said so before this step: an earlier one failed half way */
     bool corrupt;                       /* no more writing */
     char *damage;                       /* what was found; not told yet */
     uint64_t damage_offset, damage_bytes;       /* where; 0 bytes: not said */

@@ -21,6 +21,7 @@ static int coroutine_fn snapshot_co_begin(BlockDriverState *bs, Error **errp)
     if (!ret) {
         ret = qcow2_co_settle(bs);
     }
+    s->left_dirty = s->incompatible & QCOW2_INCOMPAT_DIRTY;
     if (ret < 0) {
         error_setg_errno(errp, -ret, ret == -ENOTSUP ? "Images with an external data file have no snapshots"
                                                      : "Could not write what is in memory of the image");
@@ -28,12 +29,13 @@ static int coroutine_fn snapshot_co_begin(BlockDriverState *bs, Error **errp)
     return ret;
 }
 
-/* From now on a crash leaves something that wants a repair (or no longer). Version 2 has no such bit: there a
- * check tells. */
+/* From now on a crash leaves something that wants a repair (or no longer, unless an earlier step left it). Version 2 has no
+ * such bit: there a check tells. */
 static void mark_dirty(Qcow2State *s, bool dirty)
 {
     if (s->version >= 3) {
-        s->incompatible = dirty ? s->incompatible | QCOW2_INCOMPAT_DIRTY : s->incompatible & ~QCOW2_INCOMPAT_DIRTY;
+        s->incompatible &= ~QCOW2_INCOMPAT_DIRTY;
+        s->incompatible |= dirty || s->left_dirty ? QCOW2_INCOMPAT_DIRTY : 0;
     }
 }
 
