@@ -223,7 +223,7 @@ static int start_trace(CliArgs *a)
 /* How servers in TLS are met, unless the command is one itself. */
 static void set_tls(const CliArgs *a)
 {
-    ops_tls_set(has_own(a->command, "tls") ? NULL : cli_get(a, "tls"), cli_get(a, "tls-user"), cli_get(a, "tls-hostname"));
+    ops_tls_set(has_own(a->command, "tls-allow") ? NULL : cli_get(a, "tls"), cli_get(a, "tls-user"), cli_get(a, "tls-hostname"));
 }
 
 static int run_command(const CliCommand *c, int argc, char **argv)

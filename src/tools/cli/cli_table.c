@@ -20,12 +20,15 @@ const CliOption cli_control_options[] = {
 #define OPTION_SECRET { "secret", 0, CLI_SECRET, "[id=ID,]file=FILE", \
                         "file with the password of encrypted images, every byte of it; others by their ID in options" }
 
+#define OPTIONS_TLS \
+    { "tls", 0, CLI_PATH, "FOLDER", "for names nbds://...: ca-cert.pem (and client-cert.pem, client-key.pem), or keys.psk, are in FOLDER" }, \
+    { "tls-user", 0, CLI_TEXT, "USER", "whose key of keys.psk to use; needed where it has several" }, \
+    { "tls-hostname", 0, CLI_TEXT, "NAME", "name that the server's certificate has to have; default: its host" }
+
 const CliOption cli_image_options[] = {
     { "image-opts", 0, CLI_FLAG, NULL, "image names are block options: driver=qcow2,file.filename=a.img" },
     OPTION_SECRET,
-    { "tls", 0, CLI_PATH, "FOLDER", "for names nbds://...: ca-cert.pem (and client-cert.pem, client-key.pem), or keys.psk, are in FOLDER" },
-    { "tls-user", 0, CLI_TEXT, "USER", "whose key of keys.psk to use; needed where it has several" },
-    { "tls-hostname", 0, CLI_TEXT, "NAME", "name that the server's certificate has to have; default: its host" },
+    OPTIONS_TLS,
     { NULL },
 };
 
@@ -37,6 +40,7 @@ static const CliOption create_options[] = {
     { "backing-format", 'F', CLI_FORMAT, "FORMAT", "format of the backing image; needed with --backing" },
     { "option", 'o', CLI_TEXT, "KEY=VALUE,...", "options of the format, as blockdev-create has them: cluster-size=128k" },
     OPTION_SECRET,
+    OPTIONS_TLS,
     { "force", 0, CLI_FLAG, NULL, "replace a file that exists" },
     { "dry-run", 'n', CLI_FLAG, NULL, "say what would be done, and do nothing" },
     { NULL },
@@ -206,6 +210,7 @@ static const CliOption mirror_options[] = {
     { "keep-source", 0, CLI_FLAG, NULL, "with --pivot: leave the source's node open afterwards" },
     { "detach", 'd', CLI_FLAG, NULL, "start it and return; see `liveblk jobs`" },
     { "force", 0, CLI_FLAG, NULL, "replace a target file that exists" },
+    OPTIONS_TLS,
     { "dry-run", 'n', CLI_FLAG, NULL, "say what would be done, and do nothing" },
     { NULL },
 };
@@ -236,7 +241,8 @@ const CliCommand cli_commands[] = {
     { "create", "IMAGE [SIZE]", 1, 2, "make a new image",
       "Makes an empty image of SIZE bytes (64M, 1.5G), or an overlay over --backing, whose size it takes if "
       "none is given. An existing file is left alone unless --force is given. If it cannot be made whole, "
-      "nothing is left behind.",
+      "nothing is left behind. A device, or an export of a server (nbd://...), is there already: it is overwritten "
+      "with the new image, raw if no format is given.",
       create_options, false, false,
       "liveblk create disk.qcow2 20G\n"
       "liveblk create overlay.qcow2 -b base.qcow2 -F qcow2\n"
@@ -253,11 +259,12 @@ const CliCommand cli_commands[] = {
     { "convert", "SOURCE... TARGET", 2, -1, "copy an image into another format",
       "Writes what SOURCE shows (with all its backing images) into a new image TARGET; several are put one behind the "
       "other. Zeroes stay holes. The copy is made under another name beside TARGET and renamed at the end, so that "
-      "TARGET is never half written, also when interrupted. With --existing TARGET is written in place; what it "
+      "TARGET is never half written, also when interrupted. A device, or an export of a server (nbd://...), is "
+      "overwritten in place. With --existing TARGET is written in place; what it "
       "holds behind the end of the copy stays.",
       convert_options, false, true,
       "liveblk convert disk.img disk.qcow2\nliveblk convert --compress disk.img small.qcow2\nliveblk convert -O raw overlay.qcow2 /var/lib/flat.img\n"
-      "liveblk convert --existing disk.qcow2 nbd://backup.example/disk\n"
+      "liveblk convert disk.qcow2 nbd://backup.example/disk\n"
       "liveblk convert --tls /etc/pki/nbd nbds://server.example/disk disk.qcow2", cli_convert },
     { "compare", "IMAGE OTHER", 2, 2, "tell whether two images show the same",
       "Compares contents; where one is longer, the rest must be zeroes. Exit code 0: the same; 3: different "
@@ -336,13 +343,15 @@ const CliCommand cli_commands[] = {
       "liveblk serve --detach --listen 127.0.0.1:10809 a.qcow2 b.img\n"
       "liveblk serve --detach --device /dev/nbd0 disk.qcow2   # mount /dev/nbd0p1 /mnt; liveblk qmp quit ends it\n"
       "liveblk serve --listen 0.0.0.0:10809 --tls /etc/pki/nbd disk.qcow2", cli_serve },
-    { "mirror", "TARGET", 1, 1, "mirror a served disk to another file while it is in use",
-      "Tells a running server to copy a disk to TARGET and to keep both the same. Without --pivot or --stop "
+    { "mirror", "TARGET", 1, 1, "mirror a served disk to another place while it is in use",
+      "Tells a running server to copy a disk to TARGET, a file, a device or an export of another server (nbd://...), and to "
+      "keep both the same. Without --pivot or --stop "
       "it returns when both agree; the job goes on until `liveblk job complete` (go on with the target) or "
       "`liveblk job cancel --soft`. Interrupting this command leaves the job running.",
       mirror_options, true, false,
       "liveblk mirror --pivot /new/disk.qcow2   # move a disk while it is in use\n"
-      "liveblk mirror --stop copy.img           # a consistent copy", cli_mirror },
+      "liveblk mirror --stop copy.img           # a consistent copy\n"
+      "liveblk mirror --tls /etc/pki/nbd nbds://other.example/disk", cli_mirror },
     { "jobs", "", 0, 0, "list the jobs of a server",
       "Prints each job's name, kind, state and progress. JSON: a list as query-jobs returns it, with the fields of query-block-jobs where it has them.",
       jobs_options, true, false, "liveblk jobs --watch", cli_jobs },

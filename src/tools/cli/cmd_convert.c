@@ -205,7 +205,7 @@ static int coroutine_fn convert_op(void *opaque, Error **errp)
 
 /* ---- the command ---- */
 
-/* Does @name reach a server rather than a file? */
+/* Does @name say how to reach it, rather than where it lies? */
 static bool is_elsewhere(const char *name)
 {
     size_t n = strspn(name, "abcdefghijklmnopqrstuvwxyz+");
@@ -222,8 +222,9 @@ static int check(const CliArgs *a, const ConvertCall *c)
     if (c->existing && (c->target.options || c->target.backing || c->target.force)) {
         return cli_usage("--existing writes into an image that is there: --option, --backing and --force are for new ones");
     }
-    if (!c->existing && is_elsewhere(c->target.filename)) {
-        return cli_usage("'%s' is not a file that could be made; if it is there, say --existing", c->target.filename);
+    if (!c->existing && is_elsewhere(c->target.filename) && !ops_place_is(c->target.filename)) {
+        return cli_usage("'%s' is neither a file that could be made, nor a device or server; if it is there, say --existing",
+                         c->target.filename);
     }
     if (!c->target.backing != !c->target.backing_format) {
         return cli_usage("--backing and --backing-format go together");

@@ -2,6 +2,7 @@
 /* cmd_mirror.c: mirror a disk of a running server to a new image, and perhaps move there. */
 #include "cli/cli.h"
 #include "cli/follow.h"
+#include "graph/filename.h"
 #include "ops/ops.h"
 #include "qapi-types.h"
 #include <signal.h>
@@ -12,7 +13,9 @@ typedef struct Mirror {
     Client *c;
     char *node;                 /* the source */
     char *base;                 /* what names are made from: the export's, else the node's */
-    char *target, *target_node; /* absolute path; its node's name */
+    char *target, *target_node; /* absolute path, or name of a server's export; its node's name */
+    QDict *place;               /* protocol node of a device or export; NULL: a file */
+    char *creds;                /* id of the object in the daemon that was made for it; NULL: none */
     char *job;
     const char *format;
     int64_t size;
@@ -124,18 +127,60 @@ static int create_one(Mirror *m, QDict *options, Error **errp)
     return end == FOLLOW_COMPLETED ? 0 : -EIO;
 }
 
+static void del_object(Mirror *m, const char *id)
+{
+    QDict *d = qdict_new();
+    Error *err = NULL;
+
+    qdict_put_str(d, "id", id);
+    client_do(m->c, "object-del", d, &err);
+    error_free(err);
+}
+
+/* What the daemon is to open for a device or export, which it has the credentials for then. */
+static int find_place(Mirror *m, Error **errp)
+{
+    QDict *creds = NULL;
+
+    if (!ops_place_is(m->target)) {
+        return 0;
+    }
+    if (!ops_tls_is(m->target)) {
+        bdrv_init();            /* the drivers know the names */
+        m->place = ops_place_options(m->target, errp);
+        return m->place ? 0 : -EINVAL;
+    }
+    m->place = ops_tls_describe(m->target, &creds, errp);
+    if (!m->place) {
+        return -EINVAL;
+    }
+    if (cli_has(m->args, "dry-run")) {
+        qdict_unref(creds);
+        return 0;
+    }
+    m->creds = g_strdup_printf("tls-%s", m->target_node);
+    qdict_put_str(creds, "id", m->creds);
+    qdict_put_str(m->place, "tls-creds", m->creds);
+    del_object(m, m->creds);            /* of a node that is gone */
+    if (client_do(m->c, "object-add", creds, errp) < 0) {
+        g_clear_pointer(&m->creds, g_free);
+        return -EIO;
+    }
+    return 0;
+}
+
 /* Whether the target is as the options say: there or not. */
 static int check_target(Mirror *m, bool *there, Error **errp)
 {
     bool existing = cli_has(m->args, "existing");
     struct stat st;
 
-    *there = stat(m->target, &st) == 0;
+    *there = m->place || stat(m->target, &st) == 0;
     if (existing && !*there) {
         error_setg(errp, "'%s' does not exist", m->target);
         return -ENOENT;
     }
-    if (!existing && *there && !S_ISBLK(st.st_mode) && !cli_has(m->args, "force")) {
+    if (!existing && *there && !m->place && !cli_has(m->args, "force")) {
         error_setg(errp, "'%s' exists", m->target);
         error_append_hint(errp, "--force replaces it; --existing mirrors into it as it is.\n");
         return -EEXIST;
@@ -156,7 +201,7 @@ static int create_target(Mirror *m, Error **errp)
     if (cli_has(m->args, "existing")) {
         return 0;
     }
-    if (ops_create_options(&c, m->target, &file, &image, errp) < 0) {
+    if (ops_create_options(&c, m->target, m->place, &file, &image, errp) < 0) {
         return -EINVAL;
     }
     if (file && create_one(m, file, &err) < 0) {
@@ -172,15 +217,18 @@ static int create_target(Mirror *m, Error **errp)
 
 static int add_target(Mirror *m, Error **errp)
 {
-    struct stat st;
-    bool device = stat(m->target, &st) == 0 && S_ISBLK(st.st_mode);
-    QDict *d = qdict_new(), *file = qdict_new();
+    QDict *d = qdict_new(), *file = m->place ? qdict_ref(m->place) : qdict_new();
 
-    qdict_put_str(file, "driver", device ? "host_device" : "file");
-    qdict_put_str(file, "filename", m->target);
+    if (!m->place) {
+        qdict_put_str(file, "driver", "file");
+        qdict_put_str(file, "filename", m->target);
+    }
     qdict_put_str(d, "driver", m->format);
     qdict_put_str(d, "node-name", m->target_node);
     qdict_put_str(d, "discard", "unmap");
+    if (m->place && !strcmp(m->format, "raw")) {
+        qdict_put_int(d, "size", m->size);      /* it may be larger: the disk is its beginning */
+    }
     qdict_put_obj(d, "file", file);
     if (client_do(m->c, "blockdev-add", d, errp) < 0) {
         return -EIO;
@@ -222,6 +270,9 @@ static void take_back(Mirror *m)
     }
     if (m->made) {
         unlink(m->target);
+    }
+    if (m->creds) {
+        del_object(m, m->creds);
     }
 }
 
@@ -268,6 +319,9 @@ static int finish(Mirror *m, Error **errp)
     }
     if (stop) {
         del_node(m, m->target_node);
+        if (m->creds) {
+            del_object(m, m->creds);
+        }
     } else if (!cli_has(m->args, "keep-source")) {
         del_node(m, m->node);
     }
@@ -323,7 +377,7 @@ static int say_plan(Mirror *m, Error **errp)
         cli_print_json(d);
     } else {
         printf("would %s %s (%s, %" PRId64 " bytes) and mirror node '%s' to it as job '%s'\n",
-               existing ? "open" : there ? "replace" : "make", m->target, m->format, m->size, m->node, m->job);
+               existing ? "open" : m->place ? "overwrite" : there ? "replace" : "make", m->target, m->format, m->size, m->node, m->job);
     }
     return 1;
 }
@@ -335,6 +389,9 @@ static int mirror(Mirror *m, Error **errp)
     m->c = client_open(m->args, errp);
     if (!m->c || !(m->node = find_node(m, node, errp)) || look_at_nodes(m, errp) < 0) {
         return -EIO;
+    }
+    if (find_place(m, errp) < 0) {
+        return -EINVAL;
     }
     m->job = job ? g_strdup(job) : g_strdup_printf("mirror-%s", m->base);
     if (cli_has(m->args, "dry-run")) {
@@ -368,7 +425,8 @@ int cli_mirror(CliArgs *a)
     if (cli_has(a, "keep-source") && !cli_has(a, "pivot")) {
         return cli_usage("--keep-source is for --pivot");
     }
-    m.target = g_canonicalize_filename(cli_arg(a, 0), NULL);
+    m.target = path_has_protocol(cli_arg(a, 0)) && ops_place_is(cli_arg(a, 0)) ? g_strdup(cli_arg(a, 0))
+             : g_canonicalize_filename(cli_arg(a, 0), NULL);
     if (!m.format) {
         m.format = ops_format_for(m.target);
     }
@@ -382,6 +440,8 @@ int cli_mirror(CliArgs *a)
     g_free(m.base);
     g_free(m.target);
     g_free(m.target_node);
+    qdict_unref(m.place);
+    g_free(m.creds);
     g_free(m.job);
     return ret < 0 ? cli_fail(err) : CLI_OK;
 }

@@ -62,9 +62,14 @@ static int coroutine_fn serve_image(Serve *s, const char *image, const char *nam
     if (cli_get(a, "format")) {
         qdict_put_str(options, "driver", cli_get(a, "format"));
     }
-    if (!opts && ops_tls_is(image) && ops_tls_put(image, options, errp) < 0) {
-        qdict_unref(options);
-        return -EINVAL;
+    if (!opts && ops_tls_is(image)) {
+        QDict *node = ops_tls_node(image, errp);
+
+        if (!node) {
+            qdict_unref(options);
+            return -EINVAL;
+        }
+        qdict_put_obj(options, "file", node);
     }
     const char *filename = opts || ops_tls_is(image) ? NULL : image;
 

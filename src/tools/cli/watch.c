@@ -50,7 +50,7 @@ void cli_watch_end(CliWatch *w)
 int cli_say_plan(CliArgs *a, const OpsCreate *c, bool convert)
 {
     const char *format = c->format ? c->format : ops_format_for(c->filename);
-    bool there = g_file_test(c->filename, G_FILE_TEST_EXISTS);
+    bool place = ops_place_is(c->filename), there = place || g_file_test(c->filename, G_FILE_TEST_EXISTS);
     Error *err = NULL;
     OpsTemp temp;
 
@@ -68,7 +68,7 @@ int cli_say_plan(CliArgs *a, const OpsCreate *c, bool convert)
         qdict_put_bool(d, "replaces", there);
         cli_print_json(d);
     } else {
-        printf("would %s %s%s, format %s\n", there ? "replace" : "make", c->filename,
+        printf("would %s %s%s, format %s\n", place ? "overwrite" : there ? "replace" : "make", c->filename,
                convert ? " with a copy" : "", format);
     }
     return CLI_OK;

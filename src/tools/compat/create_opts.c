@@ -6,7 +6,7 @@
  * know (yet) is refused when it is used.
  */
 #include "compat/compat.h"
-#include "aio/host.h"
+#include "graph/filename.h"
 #include "base/size.h"
 #include "block/qapi-visit.h"
 
@@ -137,7 +137,7 @@ CompatCreate *compat_create_new(const char *format, const char *filename)
     }
     c->format = formats[i].name;
     c->filename = g_strdup(path);
-    c->place = path && host_ops && ops_place_is(path);
+    c->place = path && ops_place_is(path);
     c->type = formats[i].type;
     c->descs = g_ptr_array_new();
     add_descs(c, formats[i].options);
@@ -458,6 +458,7 @@ static int image_options_of(const CompatCreate *c, QDict **image, Error **errp)
 /* What is there holds what it holds, and has the space that it has. */
 static int coroutine_fn take_place(const CompatCreate *c, Error **errp)
 {
+    ERRP_GUARD();
     const char *mode = c->type ? NULL : compat_create_get(c, "preallocation");
     g_autofree char *size = c->type ? NULL : rounded_size(c);
 
@@ -469,7 +470,13 @@ static int coroutine_fn take_place(const CompatCreate *c, Error **errp)
         error_setg(errp, "Unsupported preallocation mode '%s'", mode);
         return -ENOTSUP;
     }
-    return ops_place_take(c->filename, size ? g_ascii_strtoll(size, NULL, 10) : 0, errp);
+    int ret = ops_place_take(c->filename, size ? g_ascii_strtoll(size, NULL, 10) : 0, errp);
+
+    if (ret == -ENXIO) {
+        error_prepend(errp, "Protocol driver '%s' does not support image creation, and opening the image failed: ",
+                      path_has_protocol(c->filename) ? "nbd" : "host_device");
+    }
+    return ret;
 }
 
 int coroutine_fn compat_co_create(CompatCreate *c, Error **errp)

@@ -47,16 +47,19 @@ void ops_secret_hint(Error **errp);
 void ops_tls_set(const char *folder, const char *user, const char *hostname);
 /* Is @name that of an NBD server in TLS? Any context. */
 bool ops_tls_is(const char *name);
-/* Make its credentials, and put into @options what opens it, in place of the name. 0 or -errno. Main thread. */
-int ops_tls_put(const char *name, QDict *options, Error **errp);
+/* Make its credentials, and options of its node, which opens it. A new reference, or NULL and *errp. Main thread. */
+QDict *ops_tls_node(const char *name, Error **errp);
+/* The same for another program: *creds is what object-add takes there; its id is the same for the same credentials. Both are
+ * new references. Any context. */
+QDict *ops_tls_describe(const char *name, QDict **creds, Error **errp);
 
 /* ---- targets that cannot be made, only used as they are ---- */
-/* Is @filename one: a device, an export of an NBD server? Main thread. */
+/* Is @filename one: a device, an export of an NBD server? Any context. */
 bool ops_place_is(const char *filename);
 /* Options of its protocol node. A new reference, or NULL and *errp. Main thread. */
 QDict *ops_place_options(const char *filename, Error **errp);
 /* Look that it is there and holds @bytes; it is taken for nothing that it was (its first sector is zeroed). Coroutine, main
- * thread. 0 or -errno. */
+ * thread. 0 or -errno; -ENXIO: it could not be opened. */
 int coroutine_fn ops_place_take(const char *filename, int64_t bytes, Error **errp);
 
 /* Does @target, which was just made, read as zeroes? On a device or below a cipher that is not so by itself. Coroutine. */
@@ -74,7 +77,7 @@ typedef struct OpsCreate {
 
 /* A file that is made under another name beside @final, so that @final is never half written.
  * begin: the other name, lent until commit or abort, or NULL and *errp (@final exists and not @force).
- * A device is written in place: its own name. One at a time. Any context. */
+ * A device or export is written in place: its own name. One at a time. Any context. */
 typedef struct OpsTemp {
     char *name, *final;
     bool force, in_place;
@@ -89,7 +92,7 @@ void ops_temp_on_signal(void);
  * there is none. */
 int coroutine_fn ops_check_unused(const char *filename, Error **errp);
 
-/* "raw" for *.img, *.raw, *.iso and devices, else "qcow2". */
+/* "raw" for *.img, *.raw, *.iso, devices and exports, else "qcow2". */
 const char *ops_format_for(const char *filename);
 /* Make it. On failure nothing is left behind; an existing file is as it was, but for errors while
  * it was being replaced in place (devices). */
@@ -98,9 +101,9 @@ int coroutine_fn ops_create(const OpsCreate *c, Error **errp);
  * c->filename is the caller's to remove. */
 int coroutine_fn ops_create_plain(const OpsCreate *c, Error **errp);
 /* As blockdev-create takes it, for @filename in place of c->filename: for the file (*file NULL: a
- * device, which exists), and for the format (*image NULL: raw, nothing to do). New references. Any
- * context; c->size is known. */
-int ops_create_options(const OpsCreate *c, const char *filename, QDict **file, QDict **image, Error **errp);
+ * device or export, which exists), and for the format (*image NULL: raw, nothing to do). @place: options of the protocol
+ * node of a device or export, lent; NULL: a file. New references. Any context; c->size is known. */
+int ops_create_options(const OpsCreate *c, const char *filename, QDict *place, QDict **file, QDict **image, Error **errp);
 /* One blockdev-create, with values as key=value options have them. */
 int coroutine_fn ops_create_one(QDict *options, Error **errp);
 /* If @image has "data-file" as a name of a file, make that file too (devices exist), and put a

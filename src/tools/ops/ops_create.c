@@ -9,13 +9,6 @@
 
 /* ---- names ---- */
 
-static bool is_device(const char *filename)
-{
-    struct stat st;
-
-    return stat(filename, &st) == 0 && (S_ISBLK(st.st_mode) || S_ISCHR(st.st_mode));
-}
-
 const char *ops_format_for(const char *filename)
 {
     static const char *const endings[] = { ".img", ".raw", ".iso", ".bin" };
@@ -25,7 +18,7 @@ const char *ops_format_for(const char *filename)
             return "raw";
         }
     }
-    return is_device(filename) ? "raw" : "qcow2";
+    return ops_place_is(filename) ? "raw" : "qcow2";
 }
 
 char *ops_backing_path(const char *filename, const char *backing)
@@ -44,15 +37,14 @@ const char *ops_temp_begin(OpsTemp *t, const char *final, bool force, Error **er
     g_autofree char *dir = g_path_get_dirname(real ? real : final), *base = g_path_get_basename(real ? real : final);
     struct stat st;
 
-    *t = (OpsTemp) { .final = g_strdup(real ? real : final), .force = force };
+    *t = (OpsTemp) { .final = g_strdup(real ? real : final), .force = force, .in_place = ops_place_is(final) };
+    if (t->in_place) {
+        return t->name = g_strdup(final);
+    }
     if (stat(final, &st) == 0) {
         if (S_ISDIR(st.st_mode)) {
             error_setg(errp, "'%s' is a directory", final);
             goto fail;
-        }
-        if (is_device(final)) {
-            t->in_place = true;
-            return t->name = g_strdup(final);
         }
         if (!force) {
             error_setg(errp, "'%s' exists", final);
@@ -122,10 +114,19 @@ static void put_size(QDict *d, const char *key, int64_t bytes)
     qdict_put_str(d, key, text);        /* all are strings here, see keyval */
 }
 
-int ops_create_options(const OpsCreate *c, const char *filename, QDict **file, QDict **image, Error **errp)
+static QDict *file_node(const char *filename)
+{
+    QDict *d = qdict_new();
+
+    qdict_put_str(d, "driver", "file");
+    qdict_put_str(d, "filename", filename);
+    return d;
+}
+
+int ops_create_options(const OpsCreate *c, const char *filename, QDict *place, QDict **file, QDict **image, Error **errp)
 {
     const char *format = c->format ? c->format : ops_format_for(c->filename);
-    bool device = is_device(filename), raw = !strcmp(format, "raw");
+    bool raw = !strcmp(format, "raw");
     QDict *d = c->options ? qdict_from_keyval(c->options, NULL, NULL, errp) : qdict_new();
 
     *file = *image = NULL;
@@ -138,22 +139,20 @@ int ops_create_options(const OpsCreate *c, const char *filename, QDict **file, Q
         qdict_unref(d);
         return -EINVAL;
     }
-    if (raw && device && qdict_size(d)) {
-        error_setg(errp, "A device takes no options");
+    if (raw && place && qdict_size(d)) {
+        error_setg(errp, "'%s' is there already: it takes no options", filename);
         qdict_unref(d);
         return -EINVAL;
     }
-    if (!device) {
+    if (!place) {
         *file = raw ? qdict_ref(d) : qdict_new();
         qdict_put_str(*file, "driver", "file");
         qdict_put_str(*file, "filename", filename);
         put_size(*file, "size", raw ? c->size : 0);
     }
     if (!raw) {
-        QDict *ref = qdict_new();
+        QDict *ref = place ? qdict_ref(place) : file_node(filename);
 
-        qdict_put_str(ref, "driver", device ? "host_device" : "file");
-        qdict_put_str(ref, "filename", filename);
         ops_secret_put_new(format, d);
         *image = qdict_ref(d);
         qdict_put_str(*image, "driver", format);
@@ -210,25 +209,26 @@ int coroutine_fn ops_check_unused(const char *filename, Error **errp)
 
 int coroutine_fn ops_create_data_file(QDict *image, Error **errp)
 {
-    QDict *given = qdict_get(image, "data-file"), *file, *ref;
+    QDict *given = qdict_get(image, "data-file"), *file, *ref = NULL;
     g_autofree char *path = given && qstring_get(given) ? g_strdup(qstring_get(given)) : NULL;
     int ret = 0;
 
     if (!path) {
         return 0;
     }
-    if (!is_device(path)) {
-        file = qdict_new();
-        qdict_put_str(file, "driver", "file");
-        qdict_put_str(file, "filename", path);
+    if (ops_place_is(path)) {
+        ref = ops_place_options(path, errp);
+        ret = ref ? 0 : -EINVAL;
+    } else {
+        ref = file_node(path);
+        file = file_node(path);
         put_size(file, "size", 0);
         ret = ops_create_one(file, errp);
         qdict_unref(file);
     }
-    ref = qdict_new();
-    qdict_put_str(ref, "driver", is_device(path) ? "host_device" : "file");
-    qdict_put_str(ref, "filename", path);
-    qdict_put_obj(image, "data-file", ref);
+    if (ref) {
+        qdict_put_obj(image, "data-file", ref);
+    }
     return ret;
 }
 
@@ -251,11 +251,18 @@ static int coroutine_fn backing_size(OpsCreate *c, Error **errp)
 
 static int coroutine_fn create_as(const OpsCreate *c, const char *name, Error **errp)
 {
-    g_autoptr(QDict) file = NULL, image = NULL;
-    int ret = ops_create_options(c, name, &file, &image, errp);
+    ERRP_GUARD();
+    bool in_place = ops_place_is(name);
+    g_autoptr(QDict) place = in_place ? ops_place_options(name, errp) : NULL, file = NULL, image = NULL;
+    int ret = in_place && !place ? -EINVAL : ops_create_options(c, name, place, &file, &image, errp);
 
     if (ret == 0 && file) {
         ret = ops_create_one(file, errp);
+    } else if (ret == 0) {
+        ret = ops_place_take(name, image ? 0 : c->size, errp);
+        if (ret < 0) {
+            error_prepend(errp, "'%s' cannot be overwritten: ", name);
+        }
     }
     if (ret == 0 && image) {
         ret = ops_create_data_file(image, errp);

@@ -57,7 +57,12 @@ BlockBackend *coroutine_fn ops_open(const OpsSource *src, Error **errp)
     int ret = 0;
 
     if (filename && ops_tls_is(filename)) {
-        ret = ops_tls_put(filename, options, &err);
+        QDict *node = ops_tls_node(filename, &err);
+
+        ret = node ? 0 : -EINVAL;
+        if (node) {
+            qdict_put_obj(options, "file", node);
+        }
         filename = NULL;
     }
     if (ret < 0) {

@@ -3,31 +3,40 @@
 #include "ops/ops.h"
 #include "block/block_int-common.h"
 #include "graph/filename.h"
+#include <sys/stat.h>
 
-/* The options of the protocol node, or NULL. */
-static QDict *protocol_options(const char *filename)
+static bool is_device(const char *filename)
 {
-    return ops_tls_is(filename) ? NULL : graph_options_of_filename(filename, NULL);
+    struct stat st;
+
+    return stat(filename, &st) == 0 && (S_ISBLK(st.st_mode) || S_ISCHR(st.st_mode));
 }
 
 bool ops_place_is(const char *filename)
 {
-    g_autoptr(QDict) d = protocol_options(filename);
-    const char *driver = d ? qdict_get_try_str(d, "driver") : NULL;
+    static const char *const protocols[] = { "nbd:", "nbd+tcp:", "nbd+unix:", "host_device:" };
 
-    return ops_tls_is(filename) || !g_strcmp0(driver, "host_device") || !g_strcmp0(driver, "nbd");
+    for (size_t i = 0; i < G_N_ELEMENTS(protocols); i++) {
+        if (g_str_has_prefix(filename, protocols[i])) {
+            return true;
+        }
+    }
+    return ops_tls_is(filename) || is_device(filename);
 }
 
 QDict *ops_place_options(const char *filename, Error **errp)
 {
-    QDict *whole, *d;
+    QDict *d;
 
-    if (!ops_tls_is(filename)) {
+    if (ops_tls_is(filename)) {
+        return ops_tls_node(filename, errp);
+    }
+    if (!is_device(filename)) {
         return graph_options_of_filename(filename, errp);
     }
-    whole = qdict_new();
-    d = ops_tls_put(filename, whole, errp) < 0 ? NULL : qdict_ref(qdict_get(whole, "file"));
-    qdict_unref(whole);
+    d = qdict_new();
+    qdict_put_str(d, "driver", "host_device");
+    qdict_put_str(d, "filename", filename);
     return d;
 }
 
@@ -44,15 +53,11 @@ int coroutine_fn ops_place_take(const char *filename, int64_t bytes, Error **err
 {
     ERRP_GUARD();
     QDict *d = ops_place_options(filename, errp);
-    g_autofree char *driver = d ? g_strdup(qdict_get_try_str(d, "driver")) : NULL;
     BlockBackend *blk = d ? blk_new_open(NULL, NULL, d, BDRV_O_RDWR | BDRV_O_RESIZE, errp) : NULL;
     int ret;
 
     if (!blk) {
-        if (d) {
-            error_prepend(errp, "Protocol driver '%s' does not support image creation, and opening the image failed: ", driver);
-        }
-        return -EIO;
+        return -ENXIO;
     }
     ret = blk_co_truncate(blk, bytes, false, PREALLOC_MODE_OFF, 0, errp);
     if (!ret) {

@@ -80,23 +80,20 @@ static int find_key(TlsName *n, Error **errp)
     return 0;
 }
 
-/* The id of the credentials. The caller frees; NULL and *errp. */
-static char *credentials(TlsName *n, Error **errp)
+/* As object-add takes them. */
+static QDict *credentials(const TlsName *n)
 {
     bool psk = n->keys != NULL;
-    g_autofree char *said = g_strdup_printf("%d\n%s\n%s\n%s\n%d", psk, n->folder, psk ? n->user : "", n->priority ?: "", n->verify);
+    g_autofree char *folder = g_canonicalize_filename(n->folder, NULL);     /* another program may look for it */
+    g_autofree char *said = g_strdup_printf("%d\n%s\n%s\n%s\n%d", psk, folder, psk ? n->user : "", n->priority ?: "", n->verify);
     g_autofree char *sum = g_compute_checksum_for_string(G_CHECKSUM_SHA256, said, -1);
-    char *id = g_strdup_printf("tls-%.24s", sum);
-    QDict *d;
+    g_autofree char *id = g_strdup_printf("tls-%.24s", sum);
+    QDict *d = qdict_new();
 
-    if (secure_object_by_id(id)) {
-        return id;
-    }
-    d = qdict_new();
     qdict_put_str(d, "qom-type", psk ? "tls-creds-psk" : "tls-creds-x509");
     qdict_put_str(d, "id", id);
     qdict_put_str(d, "endpoint", "client");
-    qdict_put_str(d, "dir", n->folder);
+    qdict_put_str(d, "dir", folder);
     qdict_put_bool(d, "verify-peer", n->verify);
     if (psk) {
         qdict_put_str(d, "username", n->user);
@@ -104,16 +101,19 @@ static char *credentials(TlsName *n, Error **errp)
     if (n->priority) {
         qdict_put_str(d, "priority", n->priority);
     }
-    ObjectOptions *o = qapi_from_json(&qapi_type_ObjectOptions, d, false, errp);
+    return d;
+}
 
-    if (!o || secure_object_add(o, errp) < 0) {
-        g_clear_pointer(&id, g_free);
-    }
+static int make_credentials(QDict *d, Error **errp)
+{
+    ObjectOptions *o = secure_object_by_id(qdict_get_try_str(d, "id")) ? NULL : qapi_from_json(&qapi_type_ObjectOptions, d, false, errp);
+    int ret = 0;
+
     if (o) {
+        ret = secure_object_add(o, errp);
         qapi_free(&qapi_type_ObjectOptions, o);
     }
-    qdict_unref(d);
-    return id;
+    return ret;
 }
 
 /* ---- names ---- */
@@ -194,62 +194,71 @@ static QDict *server_address(GUri *uri, bool local, const char *socket)
 }
 
 /* What @uri says, once its parameters are known. */
-static int put_node(GUri *uri, GHashTable *query, TlsName *n, QDict *options, Error **errp)
+static QDict *node_of(GUri *uri, GHashTable *query, TlsName *n, QDict **creds, Error **errp)
 {
     bool local = g_str_has_prefix(g_uri_get_scheme(uri), "nbds+unix");
     const char *host = g_uri_get_host(uri), *path = g_uri_get_path(uri), *socket = g_hash_table_lookup(query, "socket");
 
     if (local ? (host && *host) || !socket : !host || !*host || socket) {
         error_setg(errp, local ? "It has to be nbds+unix:///EXPORT?socket=PATH" : "It has to be nbds://HOST[:PORT]/EXPORT");
-        return -EINVAL;
+        return NULL;
     }
     n->user = n->user ?: g_uri_get_userinfo(uri) ?: given.user;
     n->hostname = n->hostname ?: given.hostname;
-    int ret = choose_folder(n, errp);
-    g_autofree char *id = ret < 0 ? NULL : credentials(n, errp);
-
-    if (!id) {
-        return -EINVAL;
+    if (choose_folder(n, errp) < 0) {
+        return NULL;
     }
     if (local && !n->keys && !n->hostname && n->verify) {
         error_setg(errp, "A socket has no name that the server's certificate could have");
         error_append_hint(errp, "Say which it is to have: --tls-hostname NAME, or &tls-hostname=NAME.\n");
-        return -EINVAL;
+        return NULL;
     }
     QDict *node = qdict_new();
 
+    *creds = credentials(n);
     qdict_put_str(node, "driver", "nbd");
     qdict_put_obj(node, "server", server_address(uri, local, socket));
     path += *path == '/';
     if (*path) {
         qdict_put_str(node, "export", path);
     }
-    qdict_put_str(node, "tls-creds", id);
+    qdict_put_str(node, "tls-creds", qdict_get_try_str(*creds, "id"));
     if (n->hostname && !n->keys) {
         qdict_put_str(node, "tls-hostname", n->hostname);
     }
-    qdict_put_obj(options, "file", node);
-    return 0;
+    return node;
 }
 
-int ops_tls_put(const char *name, QDict *options, Error **errp)
+QDict *ops_tls_describe(const char *name, QDict **creds, Error **errp)
 {
     g_autoptr(GUri) uri = g_uri_parse(name, G_URI_FLAGS_NONE, NULL);
     g_autoptr(GHashTable) query = NULL;
     TlsName n = { .verify = true };
-    int ret = -EINVAL;
+    QDict *node = NULL;
 
+    *creds = NULL;
     if (uri) {
         query = g_uri_parse_params(g_uri_get_query(uri) ?: "", -1, "&", G_URI_PARAMS_NONE, NULL);
     }
     if (!query) {
         error_setg(errp, "No valid URL specified");
-        return -EINVAL;
+        return NULL;
     }
     if (take_parameters(query, &n, errp) == 0) {
-        ret = put_node(uri, query, &n, options, errp);
+        node = node_of(uri, query, &n, creds, errp);
     }
     g_free(n.folder);
     g_free(n.only_user);
-    return ret;
+    return node;
+}
+
+QDict *ops_tls_node(const char *name, Error **errp)
+{
+    QDict *creds, *node = ops_tls_describe(name, &creds, errp);
+
+    if (node && make_credentials(creds, errp) < 0) {
+        g_clear_pointer(&node, qdict_unref);
+    }
+    qdict_unref(creds);
+    return node;
 }

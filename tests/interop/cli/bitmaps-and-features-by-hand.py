@@ -126,7 +126,7 @@ def refusals(box, cli):
             (1, 'no such part', 'convert', '--offset', '3M', 'disk', 'new'), (1, 'no such part', 'convert', '--offset', '1M', '--length', '2M', 'disk', 'new'),
             (1, "Can't find snapshot", 'convert', '--snapshot', 'z', 'disk', 'new'), (2, 'go together', 'convert', '-b', 'disk', 'over', 'new'),
             (1, 'is not the backing image', 'convert', '-b', 'copy', '-F', 'qcow2', 'over', 'new'),
-            (2, '--existing', 'convert', 'disk', 'nbd://127.0.0.1:1/x'), (2, 'new ones', 'convert', '--existing', '--force', 'disk', 'copy'),
+            (1, 'cannot be overwritten', 'convert', 'disk', 'nbd://127.0.0.1:1/x'), (2, 'new ones', 'convert', '--existing', '--force', 'disk', 'copy'),
             (1, 'too small', 'convert', '--existing', 'disk', 'v2'), (1, 'store no bitmaps', 'convert', '--bitmaps', '-O', 'raw', 'disk', 'new'),
             (2, 'goes with', 'convert', '--skip-broken-bitmaps', 'disk', 'new')):
         cli.fails(status, wanted, *words)
