@@ -477,6 +477,12 @@ void coroutine_fn format_co_verify(Disk *d, bool orderly)
 
     verify_list(d);
     verify_co_bitmaps(d, orderly);
+    d->layer->raw &= orderly;       /* else what was not acknowledged may be in the data file alone */
+    if (d->layer->raw) {
+        g_autofree uint64_t *values = disk_co_values(d);
+
+        layer_check_raw(d->layer, values);
+    }
     for (int pass = 0; pass < 2; pass++) {
         memset(&res, 0, sizeof(res));
         ret = bdrv_co_check(d->source, &res, pass ? 0 : d->layer->unsure_flags ? BDRV_FIX_LEAKS | BDRV_FIX_ERRORS

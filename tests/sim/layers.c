@@ -50,6 +50,8 @@ Layer *layer_new(int64_t bytes, LayerKind kind, Layer *backing)
     l->encrypted = kind == LAYER_QCOW2 && !world.format && world.images % 5 == 2;
     if (world.format && kind == LAYER_QCOW2) {
         layer_shape(l);
+        l->encrypted = (sim.seed + world.images) % 5 == 2;
+        l->raw = l->data_file && !l->encrypted && !l->backing && sim.seed % 2;
     }
     snprintf(l->name, sizeof(l->name), "image%u", world.images++);
     g_ptr_array_add(world.layers, l);
@@ -143,6 +145,22 @@ SimFile *layer_data_file(const Layer *l)
     return sim_file_find(name);
 }
 
+void layer_check_raw(const Layer *l, const uint64_t *values)
+{
+    const SimFile *f = layer_data_file(l);
+
+    for (int64_t i = 0; i < l->bytes / SECTOR; i++) {
+        uint64_t v = 0;
+
+        if ((i + 1) * SECTOR <= (int64_t)f->now->len) {
+            memcpy(&v, f->now->data + i * SECTOR, 8);
+        }
+        if (v != values[i]) {
+            sim_fail("sector %" PRId64 " of the raw data file holds %" PRIu64 ", and of the disk %" PRIu64, i, v, values[i]);
+        }
+    }
+}
+
 static void coroutine_fn create_co(void *opaque)
 {
     BlockdevCreateOptions *o = opaque;
@@ -159,9 +177,10 @@ static void layer_create_qcow2(Layer *l)
     g_autofree char *file = g_strdup_printf("{\"driver\":\"file\",\"filename\":\"%s\",\"node-name\":\"new\"}", l->name);
     g_autofree char *json = g_strdup_printf(
         "{\"driver\":\"qcow2\",\"file\":\"new\",\"size\":%" PRId64 ",\"cluster-size\":%u,\"refcount-bits\":%u,"
-        "\"version\":\"v%u\",\"lazy-refcounts\":%s,\"extended-l2\":%s%s%s}",
+        "\"version\":\"v%u\",\"lazy-refcounts\":%s,\"extended-l2\":%s%s%s%s}",
         l->bytes, 1u << l->cluster_bits, l->refcount_bits, l->version, l->lazy ? "true" : "false",
-        l->extended ? "true" : "false", l->data_file ? ",\"data-file\":\"data\"" : "", l->encrypted ? MAKING : "");
+        l->extended ? "true" : "false", l->data_file ? ",\"data-file\":\"data\"" : "",
+        l->raw ? ",\"data-file-raw\":true" : "", l->encrypted ? MAKING : "");
     g_autofree char *data_name = g_strdup_printf("%s.data", l->name);
     g_autofree char *data = g_strdup_printf("{\"driver\":\"file\",\"filename\":\"%s\",\"node-name\":\"data\"}", data_name);
     BlockDriverState *data_bs = NULL;

@@ -27,7 +27,7 @@ struct Layer {
     char name[24];
     int64_t bytes;                  /* as the guest sees it */
     unsigned cluster_bits, refcount_bits, version;
-    bool encrypted, extended, lazy, data_file;      /* LAYER_QCOW2 */
+    bool encrypted, extended, lazy, data_file, raw; /* LAYER_QCOW2; raw: its data file can be read as the disk */
     bool unsure_flags;              /* version 2 cannot say that a step was cut off: COPIED flags may be wrong */
     int64_t window;                 /* LAYER_RAW_WINDOW: its offset in the file */
     bool direct, small_cache, by_name;
@@ -77,6 +77,8 @@ BlockDriverState *layer_open(Layer *l, bool with_backing);
 BlockDriverState *layer_open_to_read(Layer *l);
 /* The data file of a layer that has one. */
 SimFile *layer_data_file(const Layer *l);
+/* A raw data file holds what the disk shows. */
+void layer_check_raw(const Layer *l, const uint64_t *values);
 /* Every qcow2 image of the chain: no corruption. */
 void layer_check(Layer *l);
 

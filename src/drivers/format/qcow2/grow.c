@@ -249,6 +249,12 @@ static int coroutine_fn co_shrink(BlockDriverState *bs, uint64_t from, uint64_t 
     if (to < MIN(start, from)) {
         ret = tail_co_clear(bs, to, MIN(start, from));
     }
+    if (!ret && s->raw_data && to < from) {
+        /* A disk that is made longer again shows what is in the file: that should not be what was cut off. */
+        uint64_t end = MIN(from, (uint64_t)bdrv_getlength_cached(s->data_file->bs));
+
+        ret = to < end ? bdrv_co_pwrite_zeroes(s->data_file, to, end - to, BDRV_REQ_MAY_UNMAP) : 0;
+    }
     if (!ret && start < from) {
         /* Should the length not change after all, what was cut off is nothing, not what lies below. */
         bool shows_below = s->version >= 3 && qcow2_has_backing(bs);

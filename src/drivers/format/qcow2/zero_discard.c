@@ -13,9 +13,10 @@
  *
  * Discard that keeps clusters (discard-no-unref): as zeroes; then the space is given back.
  *
- * Into an external data file that is raw zeroes are written first. In one that is not, discards
- * punch holes before the entries change: what is lost then if power fails is what the guest
- * gave away, and no later write can be hit by it.
+ * A raw data file takes zeroes and discards itself, and the entries stay: then both always show the same,
+ * whatever else is on its way there. In an external file that is not raw, discards punch holes before the entries change: what is lost then if power fails is what the guest
+ * gave away, and no later write can be hit by it. Zeroes in place of what is encrypted would be
+ * read as noise, though: there the holes come last, when no table says any more that there is data.
  */
 #include "drivers/format/qcow2/qcow2.h"
 
@@ -307,15 +308,12 @@ int coroutine_fn qcow2_co_pwrite_zeroes(BlockDriverState *bs, int64_t offset, in
     uint64_t unit = s->subcluster_size;
     int ret = 0;
 
+    if (s->raw_data && !s->crypt && !qcow2_has_backing(bs)) {
+        return bdrv_co_pwrite_zeroes(s->data_file, offset, bytes, flags);
+    }
     if ((offset & (unit - 1)) || ((bytes & (unit - 1)) && !to_end)) {
         ret = range_co_is_zero(bs, offset, bytes);
         return ret < 0 ? ret : ret ? 0 : -ENOTSUP;
-    }
-    if (s->raw_data) {
-        ret = bdrv_co_pwrite_zeroes(s->data_file, offset, bytes, flags);
-        if (ret < 0) {
-            return ret;
-        }
     }
     uint64_t from = MIN(end, ROUND_UP((uint64_t)offset, cluster));
     uint64_t to = to_end ? end : MAX(from, QEMU_ALIGN_DOWN(end, cluster));
@@ -332,12 +330,28 @@ int coroutine_fn qcow2_co_pwrite_zeroes(BlockDriverState *bs, int64_t offset, in
     return ret;
 }
 
-/* Zero clusters in [from, to) that were kept: their space goes back to the file's storage. Meanwhile nobody begins
+/* No data of an encrypted image may become a hole while it can be found: on disk, or by a request that looked before. */
+static bool coroutine_fn data_co_is_forgotten(BlockDriverState *bs)
+{
+    Qcow2State *s = bs->opaque;
+
+    if (qcow2_co_commit(bs, true) < 0 || qcow2_co_flush_files(bs) < 0) {
+        return false;
+    }
+    qcow2_lock(s);
+    bool quiet = !qcow2_in_use(s);
+
+    qcow2_unlock(s);
+    return quiet;
+}
+
+/* Clusters in [from, to) that have a place and no data: their space goes back to the file's storage. Meanwhile nobody begins
  * to fill them; who has begun is done first. If it fails it is only space. */
-static void coroutine_fn punch_co_kept(BlockDriverState *bs, uint64_t from, uint64_t to)
+static void coroutine_fn punch_co_holes(BlockDriverState *bs, uint64_t from, uint64_t to)
 {
     Qcow2State *s = bs->opaque;
     Qcow2Alloc alloc = { .guest_from = from, .guest_to = to };
+    uint64_t length = bdrv_getlength_cached(s->data_file->bs);
     Qcow2Extent e;
 
     qemu_co_queue_init(&alloc.waiters);
@@ -345,11 +359,17 @@ static void coroutine_fn punch_co_kept(BlockDriverState *bs, uint64_t from, uint
     qcow2_co_wait_allocs(s, from, to);
     LIST_INSERT_HEAD(&s->allocs, &alloc, next);
     qcow2_unlock(s);
-    for (uint64_t at = from; at < to && qcow2_co_map(bs, at, to - at, &e) >= 0; at += e.bytes) {
+    uint64_t at = s->crypt && !data_co_is_forgotten(bs) ? to : from;
+
+    for (; at < to && qcow2_co_map(bs, at, to - at, &e) >= 0; at += e.bytes) {
         if (e.kind == QCOW2_NORMAL || e.kind == QCOW2_PACKED) {
             qcow2_use_end(s, e.epoch);
-        } else if (e.kind == QCOW2_ZERO_ALLOC) {
-            bdrv_co_pwrite_zeroes(s->data_file, e.host, e.bytes, BDRV_REQ_MAY_UNMAP | BDRV_REQ_NO_FALLBACK);
+        } else if (e.kind == QCOW2_ZERO_ALLOC || s->external) {
+            uint64_t host = s->external ? at : e.host, end = s->external ? MIN(at + e.bytes, length) : host + e.bytes;
+
+            if (host < end) {
+                bdrv_co_pwrite_zeroes(s->data_file, host, end - host, BDRV_REQ_MAY_UNMAP | BDRV_REQ_NO_FALLBACK);
+            }
         }
     }
     qcow2_lock(s);
@@ -374,7 +394,7 @@ int coroutine_fn qcow2_co_pdiscard(BlockDriverState *bs, int64_t offset, int64_t
     if (s->raw_data) {
         return qcow2_co_pwrite_zeroes(bs, from, to - from, BDRV_REQ_MAY_UNMAP);
     }
-    if (s->external && s->discard_request) {
+    if (s->external && s->discard_request && !s->crypt) {
         uint64_t end = MIN(to, (uint64_t)bdrv_getlength_cached(s->data_file->bs));
 
         /* Not a discard: what the entries still show if power fails must be old, or zero. If it
@@ -383,13 +403,11 @@ int coroutine_fn qcow2_co_pdiscard(BlockDriverState *bs, int64_t offset, int64_t
             bdrv_co_pwrite_zeroes(s->data_file, from, end - from, BDRV_REQ_MAY_UNMAP | BDRV_REQ_NO_FALLBACK);
         }
     }
-    if (s->discard_no_unref) {
-        int ret = change_co_range(bs, from, to - from, rule_zero_keep, s->discard_request, !qcow2_has_backing(bs));
+    int ret = change_co_range(bs, from, to - from, s->discard_no_unref ? rule_zero_keep : rule_discard, s->discard_request,
+                              !qcow2_has_backing(bs));
 
-        if (!ret && s->discard_request && !s->external) {
-            punch_co_kept(bs, from, to);
-        }
-        return ret;
+    if (!ret && s->discard_request && (s->external ? s->crypt != NULL : s->discard_no_unref)) {
+        punch_co_holes(bs, from, to);
     }
-    return change_co_range(bs, from, to - from, rule_discard, s->discard_request, !qcow2_has_backing(bs));
+    return ret;
 }
