@@ -52,12 +52,21 @@ def scatter(box, name, fmt):
 def test(box, cli):
     if sanitized(cli.liveblk):
         return      # a checker takes memory of its own
-    images = (('a.qcow2', 'qcow2', {}), ('b.qcow2', 'qcow2', {'cluster_size': '8k'}), ('c.raw', 'raw', {}))
+    images = (('a.qcow2', 'qcow2', {}), ('b.qcow2', 'qcow2', {'cluster_size': '8k'}), ('c.raw', 'raw', {}),
+              ('e.qcow2', 'qcow2', {'extended_l2': 'on', 'cluster_size': '128k'}),
+              ('f.qcow2', 'qcow2', {'data_file': 'f.data', 'refcount_bits': '1'}))
     for name, fmt, options in images:
         make_image(box, name, fmt, '10T', **options)
         scatter(box, name, fmt)
     tool(box, 'qemu-img', 'create', '-q', '-f', 'qcow2', '-b', 'a.qcow2', '-F', 'qcow2', 'd.qcow2')
-    for name in ('a.qcow2', 'b.qcow2', 'c.raw', 'd.qcow2'):
+    for tag in ('one', 'two', 'three'):
+        within(cli, 'snapshot', 'e.qcow2', 'create', tag)
+        within(cli, 'bitmap', 'e.qcow2', 'add', tag)
+        scatter(box, 'e.qcow2', 'qcow2')
+    within(cli, 'check', 'e.qcow2')
+    within(cli, 'snapshot', 'e.qcow2', 'apply', 'two')
+    within(cli, 'snapshot', 'e.qcow2', 'delete', 'one')
+    for name in ('a.qcow2', 'b.qcow2', 'c.raw', 'd.qcow2', 'e.qcow2', 'f.qcow2'):
         within(cli, 'info', name)
         within(cli, 'map', name)
         within(cli, 'measure', name)
