@@ -266,6 +266,9 @@ static int handshake_error(NbdLink *link, Error **errp)
         error_append_hint(errp, "Did you forget a valid tls-creds?\n");
         return -EACCES;
     }
+    if (err == EPIPE || err == ECONNRESET) {
+        why = "server disconnected unexpectedly";   /* whether reading or writing finds it out is a matter of luck */
+    }
     error_setg(errp, "Failed to negotiate with the NBD server at '%s': %s", text, why ?: "connection closed");
     if (link->creds) {
         error_append_hint(errp, "A server that ends the connection right after TLS has begun may not know this client: see its log.\n");
